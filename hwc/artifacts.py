@@ -1,0 +1,375 @@
+"""The nouns: every value that crosses from one stage to the next.
+
+All are frozen dataclasses with units in their names, so a stage can neither edit its input nor misread it. `to_json`
+and `from_json` are the one way in and out of a file: plain JSON, no pickle, unknown fields refused.
+
+This file is part of the device half: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
+
+from hwc.errors import TargetError, UsageError
+
+Dim = Union[int, "DynamicDim"]
+Value = Union[int, float, str, bool, Tuple[str, ...], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DynamicDim:
+    """One dimension that may vary at run time: the range of one optimization profile.
+
+    The range is closed, as TensorRT's profiles are: min <= size <= max, and opt is what kernels are chosen for.
+    """
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min <= self.opt <= self.max:
+            raise UsageError(
+                "a dynamic dimension needs 0 < min <= opt <= max",
+                got=f"min {self.min}, opt {self.opt}, max {self.max}",
+                do="give the three shapes of --minShapes, --optShapes and --maxShapes in that order",
+            )
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named tensor at the border of a model. `dtype` is a numpy name ("float32", "int64", "bool")."""
+
+    name: str
+    dtype: str
+    shape: Tuple[Dim, ...]
+
+    @property
+    def is_static(self) -> bool:
+        return all(isinstance(dim, int) for dim in self.shape)
+
+    def at(self, which: str) -> Tuple[int, ...]:
+        """The concrete shape at "min", "opt" or "max"; static dimensions are the same in all three."""
+        return tuple(dim if isinstance(dim, int) else int(getattr(dim, which)) for dim in self.shape)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One statement about hardware or software. `value` is None where nothing trustworthy was found.
+
+    `source` is a URL or a sentence that says who measured it or how it was computed; it is never empty.
+    """
+
+    value: Value
+    unit: str
+    source: str
+    note: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        return self.value is not None
+
+
+@dataclass(frozen=True)
+class PowerMode:
+    """One nvpmodel row. Match modes by name: the same id means other things in other tables.
+
+    None is 'unknown'. `watts` of 0 means uncapped.
+    """
+
+    id: str
+    name: str
+    watts: Optional[float]
+    cpus_online: Optional[int]
+    gpu_clock_mhz: Optional[float]
+    dla_clock_mhz: Optional[float]
+    memory_clock_mhz: Optional[float]
+    tpc: str
+    source: str
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """One named piece of hardware with the runtime it carries: data from `targets/data/<name>.toml`.
+
+    Facts are keyed by dotted names ("gpu.sm_count"); `hwc targets show` prints them with their sources.
+    """
+
+    name: str
+    title: str
+    family: str  # "cpu", "geforce", "datacenter" or "jetson"
+    engine: str  # "openvino", "tensorrt_rtx" or "tensorrt"
+    facts: Mapping[str, Fact]
+    power_modes: Tuple[PowerMode, ...] = ()
+    notes: Tuple[str, ...] = ()
+
+    def fact(self, name: str) -> Fact:
+        """The fact of that dotted name.
+
+        Raises:
+            TargetError: the target has no such fact.
+        """
+        try:
+            return self.facts[name]
+        except KeyError:
+            raise TargetError(
+                f"{self.name} has no fact '{name}'", do=f"see `hwc targets show {self.name}` for what is recorded"
+            ) from None
+
+    def number(self, name: str) -> float:
+        """The fact's value as a number in the fact's unit.
+
+        Raises:
+            TargetError: the value is unknown or is not a number.
+        """
+        fact = self.fact(name)
+        if isinstance(fact.value, bool) or not isinstance(fact.value, (int, float)):
+            raise TargetError(
+                f"{self.name}: '{name}' is {'unknown' if fact.value is None else 'not a number'}",
+                got=repr(fact.value),
+                source=fact.source,
+                do=f"measure it on the device, or give the fact a source in targets/data/{self.name}.toml",
+            )
+        return float(fact.value)
+
+    def knows(self, name: str) -> bool:
+        """Whether the fact exists and is not 'unknown'."""
+        return name in self.facts and self.facts[name].is_known
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """Why a pass left something alone: the node it looked at and the condition that failed."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass over the graph, as it happened. Digests are of the whole model (structure and weights)."""
+
+    name: str
+    rewrites: int
+    nodes_before: int
+    nodes_after: int
+    digest_before: str
+    digest_after: str
+    seconds: float
+    misses: Tuple[NearMiss, ...] = ()
+    notes: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FusionGroup:
+    """The nodes that are expected to become one kernel. `kind` reads "Conv+Relu+MaxPool"; nodes are in graph order."""
+
+    id: str
+    kind: str
+    nodes: Tuple[str, ...]
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One executable step of a built engine, read back from that engine.
+
+    `sources` are the graph nodes it came from, empty where the runtime does not say. `time_us` is a measured median.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    sources: Tuple[str, ...] = ()
+    time_us: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class BuildKey:
+    """All that decides what an engine is. Two engines with equal keys may be exchanged."""
+
+    model_digest: str
+    target: str
+    runtime: str  # "openvino 2026.4.1"
+    precision: str
+    options: Tuple[Tuple[str, str], ...] = ()
+    power_mode: str = ""
+    plugins: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A built engine and what was read back from it. Paths are relative to the bundle folder.
+
+    `activation_bytes` and `weight_bytes` are None where the runtime does not report them; `kernels` is what runs, without
+    bookkeeping such as stream signals. `state` is "verified" after it ran on the target's own hardware, "built" when it was
+    only compiled here, "deferred" when the target builds it from the bundle.
+    """
+
+    backend: str
+    state: str
+    key: BuildKey
+    files: Tuple[str, ...]
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    kernels: Tuple[Kernel, ...]
+    size_bytes: int
+    activation_bytes: Optional[int]
+    weight_bytes: Optional[int]
+    build_seconds: float
+    command: Tuple[str, ...]
+    precision_built: Tuple[Tuple[str, int], ...] = ()  # precision -> number of kernels
+    notes: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measured latencies of one engine, every sample kept, in the order taken.
+
+    Percentiles are properties, so that no summary can be stored without its samples.
+    """
+
+    engine: str
+    latency_ns: Tuple[int, ...]
+    warmup_ns: Tuple[int, ...]
+    is_stationary: bool
+    batch: int
+    machine: Tuple[Tuple[str, str], ...]
+    layers: Tuple[Kernel, ...] = ()
+
+    def percentile_ms(self, q: float) -> float:
+        """The q-th percentile (0 to 100) of latency in milliseconds, linear between samples."""
+        if not self.latency_ns:
+            raise UsageError("this profile has no samples", do="run `hwc profile` again")
+        ordered = sorted(self.latency_ns)
+        position = (len(ordered) - 1) * q / 100.0
+        low = int(position)
+        high = min(low + 1, len(ordered) - 1)
+        return (ordered[low] + (ordered[high] - ordered[low]) * (position - low)) / 1e6
+
+    @property
+    def p50_ms(self) -> float:
+        return self.percentile_ms(50)
+
+    @property
+    def p95_ms(self) -> float:
+        return self.percentile_ms(95)
+
+    @property
+    def p99_ms(self) -> float:
+        return self.percentile_ms(99)
+
+    @property
+    def mean_ms(self) -> float:
+        return sum(self.latency_ns) / len(self.latency_ns) / 1e6
+
+    @property
+    def throughput_qps(self) -> float:
+        """Inferences per second, one after the other: batch over mean latency."""
+        return self.batch / (self.mean_ms / 1e3)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `hwc compile` leaves behind: the content of manifest.json.
+
+    `files` maps each file of the folder (manifest excepted) to its sha256.
+    """
+
+    schema: int
+    name: str
+    target: Target
+    precision_asked: str
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    steps: Tuple[Step, ...]
+    groups: Tuple[FusionGroup, ...]
+    engine: Optional[Engine]
+    files: Mapping[str, str]
+    versions: Mapping[str, str]
+    command: Tuple[str, ...]
+    source: Mapping[str, str] = field(default_factory=dict)
+    notes: Tuple[str, ...] = ()
+
+
+def to_json(value: Any, *, indent: int = 1) -> str:
+    """Any artifact as JSON text with sorted keys, so that equal values give equal text."""
+    return json.dumps(dataclasses.asdict(value), indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def from_json(kind: Type[T], text: str) -> T:
+    """The artifact written by `to_json`.
+
+    Raises:
+        UsageError: not JSON, an unknown or missing field, or a value of the wrong type.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"not a {kind.__name__}: the text is not JSON", got=str(error)) from None
+    return typing.cast(T, _read(kind, data, kind.__name__))
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    """`data` checked against the annotation `kind`; a small reader beats a dependency that boards would have to carry."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, data, where)
+    if origin is Union:
+        return _read_union(args, data, where)
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise _mismatch(where, "a list", data)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_read(args[0], item, f"{where}[{index}]") for index, item in enumerate(data))
+        if len(args) != len(data):
+            raise _mismatch(where, f"a list of {len(args)}", data)
+        return tuple(_read(arg, item, f"{where}[{index}]") for index, (arg, item) in enumerate(zip(args, data)))
+    if origin is not None and isinstance(data, dict) and len(args) == 2:
+        return {str(key): _read(args[1], item, f"{where}.{key}") for key, item in data.items()}
+    if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(kind, type) and isinstance(data, kind) and (kind is bool or not isinstance(data, bool)):
+        return data
+    raise _mismatch(where, getattr(kind, "__name__", str(kind)), data)
+
+
+def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise _mismatch(where, f"an object ({kind.__name__})", data)
+    hints: Dict[str, Any] = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise UsageError(f"{where}: unknown field '{unknown[0]}'", do="this file was written by another version of hwc")
+    values = {name: _read(hints[name], item, f"{where}.{name}") for name, item in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UsageError(f"{where}: a field is missing", got=str(error)) from None
+
+
+def _read_union(choices: Tuple[Any, ...], data: Any, where: str) -> Any:
+    for choice in choices:
+        if choice is type(None):
+            if data is None:
+                return None
+            continue
+        try:
+            # A JSON integer must stay an int where both int and float are allowed: choices are tried in order.
+            return _read(choice, data, where)
+        except UsageError:
+            continue
+    raise _mismatch(where, " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices), data)
+
+
+def _mismatch(where: str, expected: str, got: Any) -> UsageError:
+    return UsageError(f"{where} has the wrong type", expected=expected, got=repr(got)[:80])

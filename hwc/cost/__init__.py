@@ -1,0 +1,1 @@
+"""Cost: what a group of nodes should take on a target; always an estimate."""

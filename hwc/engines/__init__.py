@@ -1,0 +1,1 @@
+"""Engines: one file per runtime family, all behind the contract in base."""

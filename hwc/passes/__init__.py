@@ -1,0 +1,1 @@
+"""Graph passes: one verb_noun per file, ordered in pipeline, verified by base.run_pass."""

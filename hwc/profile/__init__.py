@@ -1,0 +1,1 @@
+"""Profiling: measured latency and power, raw samples kept."""

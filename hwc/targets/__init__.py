@@ -1,0 +1,1 @@
+"""Targets: hardware as data, one TOML each, every fact with its source."""
