@@ -208,9 +208,9 @@ class BuildKey:
 class Engine:
     """A built engine and what was read back from it. Paths are relative to the bundle folder.
 
-    `activation_bytes` and `weight_bytes` are None where the runtime does not report them; `kernels` is what runs, without
-    bookkeeping such as stream signals. `state` is "verified" after it ran on the target's own hardware, "built" when it was
-    only compiled here, "deferred" when the target builds it from the bundle.
+    `activation_bytes` and `weight_bytes` are None where the runtime does not report them; `kernels` is what runs,
+    without bookkeeping such as stream signals. `state` is "verified" after it ran on the target's own hardware,
+    "built" when it was only compiled here, "deferred" when the target builds it from the bundle.
     """
 
     backend: str
@@ -318,7 +318,7 @@ def from_json(kind: Type[T], text: str) -> T:
 
 
 def _read(kind: Any, data: Any, where: str) -> Any:
-    """`data` checked against the annotation `kind`; a small reader beats a dependency that boards would have to carry."""
+    """`data` checked against `kind`; a small reader beats a dependency that boards would have to carry."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return data

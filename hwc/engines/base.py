@@ -5,8 +5,8 @@ A backend is one file of this folder with the name of the engine family. It has 
     build(request: BuildRequest) -> Engine          compiles `request.model` and writes its files into `request.out_dir`
     open_session(engine, folder) -> Session         loads those files; a context manager, so memory has one owner
 
-and one constant, NAME. `build` reads kernels, precisions and memory back from what it built; it raises rather than build
-something else than was asked. `tests/engines/contract.py` holds one set of tests that all backends pass.
+and one constant, NAME. `build` reads kernels, precisions and memory back from what it built; it raises rather than
+build something else than was asked. `tests/engines/contract.py` holds one set of tests that all backends pass.
 
 This file is part of the device half: Python 3.8, numpy.
 """
@@ -38,7 +38,8 @@ class BuildRequest:
     Args:
         model: the ONNX file, already optimized for `target`; external data lie beside it.
         inputs: the model's inputs with their final (possibly dynamic) shapes.
-        precision: "fp32", "fp16" or "bf16": what arithmetic the engine must use. "int8" is carried by Q/DQ in the graph.
+        precision: "fp32", "fp16" or "bf16": what arithmetic the engine must use. "int8" is carried by Q/DQ in the
+            graph.
         key: what the engine is, for the engine store.
         threads: CPU threads an engine on the CPU may use; 0 means all.
     """
