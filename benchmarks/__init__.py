@@ -1,0 +1,1 @@
+"""Real networks with real weights, their data and their task metrics, for tests and measurements."""

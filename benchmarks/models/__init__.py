@@ -1,0 +1,1 @@
+"""The model suite: ten real networks, and onnx's own light ones."""
