@@ -280,7 +280,8 @@ class Profile:
 class Bundle:
     """What `hwc compile` leaves behind: the content of manifest.json.
 
-    `files` maps each file of the folder (manifest excepted) to its sha256.
+    `files` maps each file of the folder (manifest excepted) to its sha256. `plain` is the engine of the same model without
+    a single pass, built for comparison when that was asked for; its files are not kept.
     """
 
     schema: int
@@ -291,11 +292,12 @@ class Bundle:
     outputs: Tuple[TensorSpec, ...]
     steps: Tuple[Step, ...]
     groups: Tuple[FusionGroup, ...]
-    engine: Optional[Engine]
+    engine: Engine
     files: Mapping[str, str]
     versions: Mapping[str, str]
     command: Tuple[str, ...]
     source: Mapping[str, str] = field(default_factory=dict)
+    plain: Optional[Engine] = None
     notes: Tuple[str, ...] = ()
 
 
