@@ -7,8 +7,8 @@ are not as they were written is dropped and said, never used.
 
 The front end's inputs are files that a user's Python code opens on its own. `watch_reads` records them through
 Python's audit events; `Fingerprint` is their content. Code that reads files in another way (a Rust or C++ reader)
-is not seen, so a front end that used one of the known ones is not cached at all (`is_complete`). What a callable takes from
-the network, the clock or the environment is not seen either: use `--no-cache` for such a model.
+is not seen, so a front end that used one of the known ones is not cached at all (`is_complete`). What a callable takes
+from the network, the clock or the environment is not seen either: use `--no-cache` for such a model.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _is_input(path: str) -> bool:
     paths = sysconfig.get_paths()
     installed = (paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], sys.base_prefix + "/lib")
     is_code = path.endswith((".py", ".pyi", ".json", ".txt", ".toml", ".cfg", "METADATA", "RECORD", ".pth"))
-    # Installed code is covered by `installed_versions`; data files of a package (weights) are not, and are small change.
+    # Installed code is covered by `installed_versions`; a package's data files (weights) are hashed like any other.
     return not (is_code and path.startswith(installed)) and not path.startswith("/etc/")
 
 
