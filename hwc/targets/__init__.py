@@ -11,6 +11,7 @@ inside the manifest of the bundle. So this file keeps to Python 3.8 syntax and i
 from __future__ import annotations
 
 import difflib
+import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -20,8 +21,8 @@ from hwc.targets.read_target import target_from_dict
 
 DATA = Path(__file__).parent / "data"
 
-# Short names people say. The larger module is meant where a family has several, except where the smaller one is the
-# module of the development kit (Orin Nano, Xavier NX).
+# Short names people say, and the one module each stands for: the largest of its family, except AGX Xavier 32GB and
+# Xavier NX 8GB, the common ones, whose larger variants came later. `hwc targets list` prints them.
 ALIASES: Dict[str, str] = {
     "a100-80gb": "a100",
     "agx-orin": "agx-orin-64gb",
@@ -111,14 +112,14 @@ def _version_parts(text: str) -> Tuple[int, ...]:
 
 def _parse_toml(text: str) -> Dict[str, Any]:
     try:
-        import tomllib as reader
-    except ImportError:
-        try:
+        if sys.version_info >= (3, 11):
+            import tomllib as reader
+        else:
             import tomli as reader
-        except ImportError:
-            raise TargetError(
-                "this Python cannot read target files",
-                expected="Python >= 3.11, or the package tomli",
-                do="load targets on the host; a board reads its target from the bundle's manifest",
-            ) from None
+    except ImportError:
+        raise TargetError(
+            "this Python cannot read target files",
+            expected="Python >= 3.11, or the package tomli",
+            do="load targets on the host; a board reads its target from the bundle's manifest",
+        ) from None
     return reader.loads(text)

@@ -16,7 +16,7 @@ Limit: this judges form, not truth. Whether a figure is right is for its source,
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Mapping, Tuple
 
 from hwc.artifacts import Fact, PowerMode, Target, Value
 from hwc.errors import InternalError
