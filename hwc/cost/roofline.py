@@ -283,4 +283,4 @@ def _cpu_int8_factor(target: Target) -> int:
             f"{target.name}: 'cpu.isa' is unknown, so the INT8 rate is too", source=isa.source,
             do="probe the machine: `hwc targets probe`",
         )
-    return CPU_DOT_PRODUCT if any(word in str(isa.value).lower() for word in ("vnni", "dotprod", "asimddp")) else 1
+    return CPU_DOT_PRODUCT if any(word in str(isa.value).lower() for word in ("vnni", "dotprod", "i8mm", "amx")) else 1
