@@ -1,0 +1,111 @@
+"""Judges whether two engines give the same outputs, with tolerances that are stated and have been seen to bite.
+
+An output y passes against its reference r when, element by element,
+
+    |y - r| <= rtol * max|r| + atol
+
+The scale is the largest magnitude of the whole reference tensor: rounding errors of a convolution or a matrix
+product are proportional to the sums that went in, so a ratio per element would fail on every small value and a
+tolerance that lets those pass would hide real faults (both are known failures of published comparers). NaN must stand
+where the reference has NaN, infinities likewise, integers and booleans must be equal.
+
+| precision | rtol | atol | why                                                                              |
+|-----------|------|------|----------------------------------------------------------------------------------|
+| fp32      | 2e-4 | 1e-5 | sums in another order: eps 1.2e-7 times sqrt(length) times depth, margin about 10 |
+| fp16      | 3e-2 | 1e-3 | eps 9.8e-4 per rounding, some 30 roundings deep                                  |
+| bf16      | 1e-1 | 1e-2 | eps 7.8e-3 per rounding, some 12 roundings deep                                  |
+
+Passing is about arithmetic, not about accuracy on a task: that is the accuracy guard's to say.
+
+This file is part of the device half: Python 3.8, numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Tuple
+
+import numpy as np
+
+from hwc.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """`rtol` is relative to the largest magnitude of the reference tensor; `atol` is in the tensor's own unit."""
+
+    rtol: float
+    atol: float
+
+
+TOLERANCES: Dict[str, Tolerance] = {
+    "fp32": Tolerance(2e-4, 1e-5),
+    "fp16": Tolerance(3e-2, 1e-3),
+    "bf16": Tolerance(1e-1, 1e-2),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one output differs. `relative` is max_abs over the largest magnitude of the reference."""
+
+    output: str
+    max_abs: float
+    relative: float
+    sqnr_db: float
+    passed: bool
+    reason: str = ""
+
+
+def tolerance_of(precision: str) -> Tolerance:
+    """The stated tolerance of a precision.
+
+    Raises:
+        UsageError: none is stated for it.
+    """
+    try:
+        return TOLERANCES[precision]
+    except KeyError:
+        raise UsageError(f"no tolerance is stated for '{precision}'", expected=", ".join(TOLERANCES)) from None
+
+
+def compare_outputs(
+    reference: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], tolerance: Tolerance
+) -> Tuple[Difference, ...]:
+    """One `Difference` per output of the reference, in its order; a missing output fails."""
+    result: List[Difference] = []
+    for name, expected in reference.items():
+        if name not in got:
+            result.append(Difference(name, float("inf"), float("inf"), float("-inf"), False, "missing"))
+        else:
+            result.append(compare_arrays(name, expected, got[name], tolerance))
+    return tuple(result)
+
+
+def compare_arrays(name: str, expected: np.ndarray, got: np.ndarray, tolerance: Tolerance) -> Difference:
+    """One output against its reference."""
+    worst = float("inf")
+    if expected.shape != got.shape:
+        return Difference(name, worst, worst, -worst, False, f"shape {got.shape} instead of {expected.shape}")
+    if expected.dtype.kind not in "fc":
+        same = bool(np.array_equal(expected, got))
+        count = 0 if same else int(np.count_nonzero(expected != got))
+        reason = "" if same else f"{count} of {expected.size} elements differ"
+        return Difference(name, float(count), float(not same), worst if same else 0.0, same, reason)
+    a, b = expected.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(a)
+    # NaN compares equal to nothing, so non-finite elements are matched by kind before any arithmetic.
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        bad = int(np.count_nonzero(finite != np.isfinite(b)))
+        return Difference(name, worst, worst, -worst, False, f"NaN or infinity in other places ({bad} elements)")
+    if not finite.any():
+        return Difference(name, 0.0, 0.0, worst, True)
+    error = np.abs(a[finite] - b[finite])
+    scale = float(np.abs(a[finite]).max())
+    max_abs = float(error.max())
+    noise, signal = float(np.mean(error**2)), float(np.mean(a[finite] ** 2))
+    sqnr = worst if noise == 0 else (10 * float(np.log10(signal / noise)) if signal > 0 else -worst)
+    limit = tolerance.rtol * scale + tolerance.atol
+    passed = max_abs <= limit
+    reason = "" if passed else f"max error {max_abs:.3g} over the limit {limit:.3g}"
+    return Difference(name, max_abs, max_abs / scale if scale else max_abs, sqnr, passed, reason)
