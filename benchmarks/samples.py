@@ -7,7 +7,7 @@ drop in accuracy between two engines. They are too few to measure an accuracy.
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.fetch import model_dir
 
@@ -30,3 +30,35 @@ def crop_photo(photo: Image.Image, short_side: int, crop: int) -> np.ndarray:
 def planes(image: np.ndarray, mean: float, scale: float) -> np.ndarray:
     """HxWx3 uint8 to 1x3xHxW float32, (rgb - mean) / scale."""
     return ((image.astype(np.float32) - mean) / scale).transpose(2, 0, 1)[None].copy()
+
+
+def draw_word(word: str, height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Dark text on light grey with noise, in Pillow's own font: height x width uint8."""
+    image = Image.new("L", (width, height), 225)
+    font = ImageFont.load_default(size=round(height * 0.62))
+    ImageDraw.Draw(image).text((height // 6, height // 10), word, fill=30, font=font)
+    noise = np.random.default_rng(seed).normal(0, 6, (height, width))
+    return np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+
+
+def draw_sign(side: int) -> np.ndarray:
+    """The first photo with two words written on it: side x side x 3 uint8."""
+    photo = read_photos()[0][0].resize((side, side), Image.Resampling.BICUBIC)
+    pen, font = ImageDraw.Draw(photo), ImageFont.load_default(size=side // 8)
+    for top, word in ((side // 8, "HARDWARE"), (side * 5 // 8, "aware")):
+        pen.text((side // 10, top), word, fill=(255, 255, 255), font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    return np.asarray(photo)
+
+
+def make_words(count: int, seed: int = 0) -> list[str]:
+    """Short strings of letters. Left out: digits, and letters drawn alike, such as I, l and C, c."""
+    rng = np.random.default_rng(seed)
+    letters = list("ABDEFGHJLMNPRTYabdefghjmnqrty")
+    return ["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(count)]
+
+
+def merge_ctc(scores: np.ndarray) -> list[int]:
+    """Greedy reading of TxC scores: the best index of each step, repeats merged, blanks (0) dropped."""
+    best = scores.argmax(1)
+    before = np.concatenate([[0], best[:-1]])
+    return [int(index) for index in best[(best != 0) & (best != before)]]
