@@ -102,7 +102,12 @@ PACKAGES = (
 )  # fmt: skip
 
 GROUPS = {"demo": ("demo",), "suite": ("demo", "suite"), "all": ("demo", "suite", "extra")}
-COMMANDS = {"demo": "demo", "suite": "suite", "extra": "all"}
+# What a person types when a package of this group is missing; `make` fetches on its way.
+COMMANDS = {
+    "demo": "`make demo`, or `python -m benchmarks.fetch demo`",
+    "suite": "`make test-suite`, or `python -m benchmarks.fetch suite`",
+    "extra": "`python -m benchmarks.fetch all`",
+}
 
 
 def find_cache() -> Path:
@@ -125,11 +130,10 @@ def model_dir(package_key: str) -> Path:
         raise UsageError("no such model package", where=package_key, expected=f"one of {known}")
     files = find_cache() / package.folder / package.files
     if not files.is_dir():
-        what = COMMANDS[package.group]
         raise UsageError(
             f"{package.name} {package.version} has not been fetched",
             where=str(files),
-            do=f"run `make fetch-{what}` (or `python -m benchmarks.fetch {what}`), about {package.size_mb} MB",
+            do=f"run {COMMANDS[package.group]}: {package.size_mb} MB",
         )
     return files
 
