@@ -17,6 +17,7 @@ This file is part of the device half: Python 3.8, standard library only.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Dict, List, Sequence, Tuple
 
@@ -25,7 +26,7 @@ from hwc.errors import TargetError, UsageError
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 # Kinds of the runtimes for layers that hold nearly all arithmetic: their precision is what a user means by precision.
-_HEAVY = ("conv", "corr", "gemm", "matm", "matrixm", "fullyconnected", "fusedmatmul", "brgemm", "inner_product")
+_HEAVY = re.compile(r"conv(?!ert)|corr|gemm|matmul|matrixmul|fullyconnected|innerproduct")
 _BITS = {"fp32": 32, "tf32": 19, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "fp4": 4}
 
 
@@ -54,7 +55,7 @@ def is_heavy(kernel: Kernel) -> bool:
     # TensorRT's own names of fused kernels say what is inside: __myl_CorrMulAddRelu.
     if kernel.name.startswith("__myl_"):
         text += kernel.name.lower()
-    return any(word in text for word in _HEAVY)
+    return _HEAVY.search(text) is not None
 
 
 def check_precision(asked: str, kernels: Sequence[Kernel], backend: str) -> Tuple[str, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from hwc.errors import UsageError
 
+_DROPPED = ("Dropout", "Identity")
 _FOLDING = ("BatchNormalization",)
 _FOLDED_INTO = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -60,7 +61,12 @@ def read_names(path: Path, model: Any) -> Names:
             f"cannot read the ONNX file {path.name}", got=f"{type(error).__name__}: {error}", do="export it again"
         ) from None
     # An unnamed node is called after its first output, as OpenVINO does.
-    made_by = {output: node.name or node.output[0] for node in nodes for output in node.output if output}
+    made_by: dict[str, str] = {}
+    for node in nodes:
+        # A node that does nothing leaves its output's name on the operator before it: that one does the work.
+        does_work = node.op_type not in _DROPPED or node.input[0] not in made_by
+        maker = (node.name or node.output[0]) if does_work else made_by[node.input[0]]
+        made_by.update({output: maker for output in node.output if output})
     readers: dict[str, list[Any]] = {}
     for node in nodes:
         for name in node.input:

@@ -3,6 +3,9 @@
 It optimizes nothing and shares no code with the other engines, so a difference between it and them is a difference
 from what the graph means. It is slow: convolutions are numpy loops, and a ResNet-50 image takes minutes of CPU.
 
+ONNX 1.23's evaluator has no DequantizeLinear below opset 19, and no QuantizeLinear with an axis; TensorRT 8.5 needs
+such opsets, so both are written out here, after the operators' own text.
+
 Limits: types are those of the graph, so a precision is not chosen but checked; an operator that the evaluator lacks is
 an error, never skipped. Source: https://onnx.ai/onnx/api/reference.html.
 """
@@ -172,14 +175,55 @@ def _evaluator(proto: Any) -> Any:
     # Importing the evaluator costs a second: it loads several hundred operators.
     from onnx.reference import ReferenceEvaluator
 
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     try:
-        return ReferenceEvaluator(proto)
+        return ReferenceEvaluator(proto, new_ops=_quantization_operators() if 10 <= opset < 19 else None)
     except Exception as error:  # NotImplementedError, RuntimeRefusedError and others by operator and version
         raise EngineError(
             "the reference evaluator cannot run this graph",
             got=f"{type(error).__name__}: {error}",
             do="judge this model with the onnxruntime engine instead",
         ) from error
+
+
+def _quantization_operators() -> list[type]:
+    """QuantizeLinear and DequantizeLinear as opsets 10 to 18 define them.
+
+    y = saturate(round_half_to_even(x / scale) + zero_point), x = (y - zero_point) * scale, with scale and zero point
+    either scalars or one per slice along `axis` (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html).
+    """
+    from onnx.reference.op_run import OpRun
+
+    # `later` is what opsets 19 to 25 added: the evaluator passes their defaults, which change nothing here.
+    def along(axis: int | None, x: np.ndarray, values: np.ndarray) -> np.ndarray:
+        if values.ndim == 0 or values.size == 1:
+            return values.reshape(())
+        sizes = [1] * x.ndim
+        sizes[1 if axis is None else axis] = values.size
+        return values.reshape(sizes)
+
+    class QuantizeLinear(OpRun):
+        op_domain = ""
+
+        def _run(
+            self, x: np.ndarray, scale: np.ndarray, zero: Any = None, axis: int | None = None, **later: Any
+        ) -> tuple[np.ndarray]:
+            zero = np.zeros((), np.uint8) if zero is None else zero
+            limits = np.iinfo(zero.dtype)
+            steps = np.rint(x / along(axis, x, scale)) + along(axis, x, zero.astype(np.int32))
+            return (np.clip(steps, limits.min, limits.max).astype(zero.dtype),)
+
+    class DequantizeLinear(OpRun):
+        op_domain = ""
+
+        def _run(
+            self, x: np.ndarray, scale: np.ndarray, zero: Any = None, axis: int | None = None, **later: Any
+        ) -> tuple[np.ndarray]:
+            zero = np.zeros((), x.dtype) if zero is None else zero
+            steps = x.astype(np.int32) - along(axis, x, zero.astype(np.int32))
+            return ((steps * along(axis, x, scale)).astype(scale.dtype),)
+
+    return [QuantizeLinear, DequantizeLinear]
 
 
 def _weight_bytes(proto: Any) -> int:
