@@ -217,6 +217,13 @@ def _clip_up(node: ir.Node, context: _Context) -> None:
         _operand(name, position, _float_type(node))(node, context)
 
 
+def _drop_mask(node: ir.Node, context: _Context) -> None:
+    """The mask went from the data's type to bool; at inference nobody reads it."""
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        raise _Refused("its mask is read, so it is in training mode; export the model with .eval()")
+    node.resize_outputs(1)
+
+
 def _dropout_up(node: ir.Node, context: _Context) -> None:
     _operand("ratio", 1, np.float32)(node, context)
 
@@ -407,6 +414,7 @@ _UP: dict[tuple[str, int], _Adapter] = {
     ("BatchNormalization", 14): _batchnorm_up,
     ("Clip", 11): _clip_up,
     ("DFT", 20): _dft_up,
+    ("Dropout", 10): _drop_mask,
     ("Dropout", 12): _dropout_up,
     ("GridSample", 20): _grid_sample_up,
     ("GroupNormalization", 21): _group_norm_up,
