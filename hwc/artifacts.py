@@ -244,10 +244,15 @@ class Profile:
     machine: Tuple[Tuple[str, str], ...]
     layers: Tuple[Kernel, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.latency_ns or self.batch < 1:
+            raise UsageError(
+                "a profile needs at least one sample and a batch of at least 1",
+                got=f"{len(self.latency_ns)} samples, batch {self.batch}", do="run `hwc profile` again",
+            )
+
     def percentile_ms(self, q: float) -> float:
         """The q-th percentile (0 to 100) of latency in milliseconds, linear between samples."""
-        if not self.latency_ns:
-            raise UsageError("this profile has no samples", do="run `hwc profile` again")
         ordered = sorted(self.latency_ns)
         position = (len(ordered) - 1) * q / 100.0
         low = int(position)
@@ -280,8 +285,8 @@ class Profile:
 class Bundle:
     """What `hwc compile` leaves behind: the content of manifest.json.
 
-    `files` maps each file of the folder (manifest excepted) to its sha256. `plain` is the engine of the same model without
-    a single pass, built for comparison when that was asked for; its files are not kept.
+    `files` maps each file of the folder (manifest excepted) to its sha256. `plain` is the engine of the same model
+    without a single pass, built for comparison when that was asked for; its files are not kept.
     """
 
     schema: int
@@ -303,7 +308,14 @@ class Bundle:
 
 def to_json(value: Any, *, indent: int = 1) -> str:
     """Any artifact as JSON text with sorted keys, so that equal values give equal text."""
-    return json.dumps(dataclasses.asdict(value), indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
+    data = dataclasses.asdict(value)
+    text = json.dumps(data, indent=indent, sort_keys=True, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        # A file name whose bytes are not UTF-8 arrives with lone surrogates, which only an escape can carry.
+        text = json.dumps(data, indent=indent, sort_keys=True)
+    return text + "\n"
 
 
 def from_json(kind: Type[T], text: str) -> T:
@@ -339,7 +351,10 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if origin is not None and isinstance(data, dict) and len(args) == 2:
         return {str(key): _read(args[1], item, f"{where}.{key}") for key, item in data.items()}
     if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise _mismatch(where, "a number that fits a float", data) from None
     if isinstance(kind, type) and isinstance(data, kind) and (kind is bool or not isinstance(data, bool)):
         return data
     raise _mismatch(where, getattr(kind, "__name__", str(kind)), data)

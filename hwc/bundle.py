@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -37,9 +38,9 @@ def staged_folder(out: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: `out` is a file, or a folder with something else in it, or its parent cannot be written.
-        EngineError: the disk is full.
+        EngineError: the disk is full (whatever the block raised for that).
     """
-    out = Path(os.path.abspath(out))
+    out = Path(os.path.realpath(str(out)))  # a link is followed, as `cp` and shells do; it is not replaced by a folder
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", expected="a folder to write the bundle into", do="choose another -o")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
@@ -52,18 +53,30 @@ def staged_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise UsageError(f"cannot write beside {out}", got=str(error), do="choose another -o") from None
     try:
-        yield stage
-        os.chmod(str(stage), 0o755)  # mkdtemp's 0700 would hide the bundle from the service that runs it
-        _swap(stage, out)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise EngineError(
-                "the disk is full", where=str(error.filename or out), got=error.strerror or "",
-                do=f"free space on the disk of {out.parent}; nothing half written was left",
-            ) from None
-        raise
+        with full_disk_named(out):
+            yield stage
+            os.chmod(str(stage), 0o755)  # mkdtemp's 0700 would hide the bundle from the service that runs it
+            _swap(stage, out)
     finally:
         shutil.rmtree(str(stage), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def full_disk_named(out: Path) -> Iterator[None]:
+    """Turns the OSError of a full disk or a spent quota into an EngineError that says which disk.
+
+    Raises:
+        EngineError: the disk of `out` is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise EngineError(
+            "the disk is full", where=str(error.filename or out), got=error.strerror or "",
+            do=f"free space on the disk of {out.parent}; nothing half written was left",
+        ) from None
 
 
 def _swap(stage: Path, out: Path) -> None:
@@ -72,11 +85,13 @@ def _swap(stage: Path, out: Path) -> None:
         os.replace(str(stage), str(out))
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=str(out.parent)))
-    os.replace(str(out), str(aside / "old"))
     try:
+        os.replace(str(out), str(aside / "old"))
         os.replace(str(stage), str(out))
-    except OSError:
-        os.replace(str(aside / "old"), str(out))
+    except BaseException:
+        # Also for Ctrl-C: the old bundle goes back before the folder that holds it is removed.
+        if not out.exists() and (aside / "old").exists():
+            os.replace(str(aside / "old"), str(out))
         raise
     finally:
         shutil.rmtree(str(aside), ignore_errors=True)
@@ -91,8 +106,8 @@ def sha256_file(path: Path) -> str:
     return sha.hexdigest()
 
 
-def hash_files(folder: Path) -> Dict[str, str]:
-    """Relative posix path -> sha256 of every regular file of the folder, the manifest excepted.
+def hash_files(folder: Path, *, without: str = MANIFEST) -> Dict[str, str]:
+    """Relative posix path -> sha256 of every regular file of the folder, except the one at its top that lists them.
 
     Raises:
         UsageError: the folder holds a link or a special file, which no bundle may.
@@ -102,7 +117,7 @@ def hash_files(folder: Path) -> Dict[str, str]:
         relative = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise UsageError(f"'{relative}' is a link or special file", where=str(folder), do="do not use this bundle")
-        if path.is_file() and relative != MANIFEST:
+        if path.is_file() and relative != without:
             files[relative] = sha256_file(path)
     return files
 
@@ -125,9 +140,15 @@ def read_bundle(folder: Path) -> Bundle:
         raise UsageError(
             f"{folder} is not a bundle", got=str(error), do="give the folder that `hwc compile -o` wrote"
         ) from None
-    if f'"schema": {SCHEMA}' not in text:
+    try:
+        schema = json.loads(text)["schema"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise UsageError(f"{path} is not a manifest", got=f"{type(error).__name__}: {error}"[:200]) from None
+    # Read before anything else, so that a bundle of another version is not reported as a broken one of this version.
+    if isinstance(schema, bool) or schema != SCHEMA:
         raise UsageError(
-            f"{path} has another schema", expected=f"schema {SCHEMA}", do="compile again with this version of hwc"
+            f"{path} has another schema", expected=f"schema {SCHEMA}", got=repr(schema)[:80],
+            do="compile again with this version of hwc",
         )
     return from_json(Bundle, text)
 

@@ -7,7 +7,7 @@ are not as they were written is dropped and said, never used.
 
 The front end's inputs are files that a user's Python code opens on its own. `watch_reads` records them through
 Python's audit events; `Fingerprint` is their content. Code that reads files in another way (a Rust or C++ reader)
-is not seen, so a front end that used one of the known ones is not cached at all (`is_complete`). What a callable takes
+is not seen, so a process that has loaded one of the known ones caches no front end at all (`is_complete`). What a callable takes
 from the network, the clock or the environment is not seen either: use `--no-cache` for such a model.
 """
 
@@ -16,8 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
+import site
 import sys
 import sysconfig
 import tempfile
@@ -27,8 +29,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from hwc.bundle import compare_files, hash_files, sha256_file
+from hwc.bundle import compare_files, full_disk_named, hash_files, sha256_file
+from hwc.errors import EngineError, UsageError
 
+_log = logging.getLogger(__name__)
 _SEAL = ".files.json"
 _UNSEEN_READERS = ("safetensors", "h5py", "pyarrow")
 
@@ -40,47 +44,77 @@ def key_of(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of entries. `root` None is a store that remembers nothing (`--no-cache`)."""
+    """A folder of entries. A store that remembers nothing (`--no-cache`) is one in a temporary folder."""
 
-    root: Path | None
+    root: Path
 
     def get(self, step: str, key: str) -> Path | None:
         """The entry's folder if it is there and intact."""
-        if self.root is None:
-            return None
         folder = self.root / step / key
-        try:
-            sealed = json.loads((folder / _SEAL).read_text())
-        except (OSError, ValueError):
+        if not folder.is_dir():
             return None
-        found = hash_files(folder)
-        found.pop(_SEAL, None)
-        if compare_files(sealed, found):
+        problem = _damage(folder)
+        if problem:
+            _log.warning("the cached step '%s' is damaged (%s); it is dropped and made again: %s", step, problem, folder)
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return folder
+
+    def require(self, step: str, key: str) -> Path:
+        """The entry that was just put.
+
+        Raises:
+            EngineError: it is not there or not intact: the disk is full or failing.
+        """
+        folder = self.get(step, key)
+        if folder is None:
+            raise EngineError(
+                f"the step '{step}' was finished but its files are gone",
+                where=str(self.root / step / key),
+                do="check the disk, or choose another --cache-dir",
+            )
+        return folder
+
+    def drop(self, step: str, key: str) -> None:
+        """Forgets the entry, if there is one."""
+        shutil.rmtree(self.root / step / key, ignore_errors=True)
 
     @contextlib.contextmanager
     def put(self, step: str, key: str) -> Iterator[Path]:
         """A fresh folder to fill; it becomes the entry when the block ends without an error.
 
-        With no root, the folder is temporary and goes when the block ends: callers copy what they need inside it.
+        Raises:
+            UsageError: the cache cannot be written.
+            EngineError: the disk is full.
         """
-        if self.root is None:
-            with tempfile.TemporaryDirectory(prefix="hwc-") as folder:
-                yield Path(folder)
-            return
         parent = self.root / step
-        parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{key[:12]}.", dir=parent))
         try:
-            yield stage
-            (stage / _SEAL).write_text(json.dumps(hash_files(stage)))
-            # Two compiles may finish the same step at once; both results are right, the first one in stays.
-            with contextlib.suppress(OSError):
-                os.replace(stage, parent / key)
+            parent.mkdir(parents=True, exist_ok=True)
+            stage = Path(tempfile.mkdtemp(prefix=f".{key[:12]}.", dir=parent))
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the cache {self.root}", got=str(error), do="choose another --cache-dir, or --no-cache"
+            ) from None
+        try:
+            with full_disk_named(parent):
+                yield stage
+                (stage / _SEAL).write_text(json.dumps(hash_files(stage, without=_SEAL)))
+                # Two compiles may finish the same step at once; both results are right, the first one in stays.
+                with contextlib.suppress(OSError):
+                    os.replace(stage, parent / key)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def _damage(folder: Path) -> str:
+    """What is not as it was written, or nothing."""
+    try:
+        sealed = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        if not isinstance(sealed, dict):
+            return "its seal is not a table"
+        return " ".join(reversed(compare_files(sealed, hash_files(folder, without=_SEAL))))
+    except (OSError, ValueError, UsageError) as error:
+        return str(error)
 
 
 @dataclass(frozen=True)
@@ -103,10 +137,15 @@ _hook_installed = False
 
 
 def _on_audit(event: str, args: tuple[object, ...]) -> None:
-    if event == "open" and _watching and isinstance(args[0], (str, bytes)):
-        mode = args[1]
-        if mode is None or "r" in str(mode):
-            _watching[-1].add(os.fsdecode(args[0]))
+    if event != "open" or not _watching or not isinstance(args[0], (str, bytes, os.PathLike)):
+        return
+    mode, flags = args[1], args[2]
+    # `os.open` gives no mode; a file that it opens for writing only is a result, not an input.
+    is_read = "r" in str(mode) or "+" in str(mode) if mode else not int(str(flags)) & os.O_WRONLY
+    if is_read:
+        path = os.path.abspath(os.fsdecode(args[0]))  # now: the working directory may change later
+        for seen in _watching:
+            seen.add(path)
 
 
 @contextlib.contextmanager
@@ -118,20 +157,20 @@ def watch_reads() -> Iterator[list[Fingerprint]]:
         sys.addaudithook(_on_audit)
         _hook_installed = True
     seen: set[str] = set()
-    before = set(sys.modules)
     result: list[Fingerprint] = []
     _watching.append(seen)
     try:
         yield result
     finally:
-        _watching.pop()
-    for name in set(sys.modules) - before:
-        origin = getattr(sys.modules[name], "__file__", None)
-        if origin:
-            seen.add(origin)
-    unseen = any(name in sys.modules and name not in before for name in _UNSEEN_READERS)
-    files = sorted({os.path.abspath(path) for path in seen})
-    kept = [(path, sha256_file(Path(path))) for path in files if _is_input(path)]
+        # By identity: two nested blocks that saw the same files hold equal sets.
+        _watching[:] = [other for other in _watching if other is not seen]
+    # All modules, not only new ones: what an earlier block imported is code of this one too, but is not opened again.
+    for module in list(sys.modules.values()):
+        origin = getattr(module, "__file__", None)
+        if isinstance(origin, str):
+            seen.add(os.path.abspath(origin))
+    unseen = any(name in sys.modules for name in _UNSEEN_READERS)
+    kept = [(path, sha256_file(Path(path))) for path in sorted(seen) if _is_input(path)]
     result.append(Fingerprint(tuple(kept), not unseen))
 
 
@@ -142,7 +181,10 @@ def _is_input(path: str) -> bool:
     if path.endswith((".pyc", ".so")) or "/__pycache__/" in path:
         return False
     paths = sysconfig.get_paths()
-    installed = (paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], sys.base_prefix + "/lib")
+    installed = (
+        *(paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], sys.base_prefix + "/lib"),
+        *(*site.getsitepackages(), site.getusersitepackages()),
+    )
     is_code = path.endswith((".py", ".pyi", ".json", ".txt", ".toml", ".cfg", "METADATA", "RECORD", ".pth"))
     # Installed code is covered by `installed_versions`; a package's data files (weights) are hashed like any other.
     return not (is_code and path.startswith(installed)) and not path.startswith("/etc/")

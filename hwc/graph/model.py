@@ -44,37 +44,34 @@ def opset(model: ir.Model) -> int:
 
 def all_names(model: ir.Model) -> set[str]:
     """Names of all values and nodes, subgraphs included."""
-    names: set[str] = set(model.graph.initializers)
-    names.update(value.name for value in model.graph.inputs if value.name)
-    for node in model.graph.all_nodes():
-        if node.name:
-            names.add(node.name)
-        names.update(value.name for value in node.outputs if value.name)
+    return _value_names(model) | {node.name for node in model.graph.all_nodes() if node.name}
+
+
+def _value_names(model: ir.Model) -> set[Any]:
+    names: set[Any] = set()
     for graph in model.graphs():
         names.update(graph.initializers)
         names.update(value.name for value in graph.inputs if value.name)
+    for node in model.graph.all_nodes():
+        names.update(value.name for value in node.outputs if value.name)
     return names
 
 
 def name_everything(model: ir.Model) -> None:
     """Gives every node and value a unique name, keeping what is there; in place, and stable for equal models."""
-    # Values may legally share a name with a node, as many exporters do; only like clashes with like.
-    used_values = {v.name for v in model.graph.inputs} | set(model.graph.initializers)
-    used_nodes: set[str] = set()
+    # Values may legally share a name with a node, as many exporters do; only like clashes with like. Names further down
+    # are taken too: a made-up name must not push out one that the file gives to a later node.
+    used_values = _value_names(model)
+    used_nodes = {node.name for node in model.graph.all_nodes() if node.name}
+    seen: set[str] = set()
     for index, node in enumerate(model.graph.all_nodes()):
-        base = node.name or f"{node.op_type}_{index}"
-        name, count = base, 1
-        while name in used_nodes:
-            name, count = f"{base}_{count}", count + 1
-        node.name = name
-        used_nodes.add(name)
+        if not node.name or node.name in seen:
+            node.name = _fresh(used_nodes, node.name or f"{node.op_type}_{index}")
+        seen.add(node.name)
         for position, value in enumerate(node.outputs):
-            if value.name:
-                used_values.add(value.name)
-            else:
-                # An empty output stands for "not wanted"; it gets a name only if something reads it.
-                if value.uses() or value.is_graph_output():
-                    value.name = _fresh(used_values, f"{name}_out{position}")
+            # An empty output stands for "not wanted"; it gets a name only if something reads it.
+            if not value.name and (value.uses() or value.is_graph_output()):
+                value.name = _fresh(used_values, f"{node.name}_out{position}")
 
 
 def _fresh(used: set[Any], base: str) -> str:
@@ -185,13 +182,13 @@ def replace_nodes(old: Sequence[ir.Node], new: Sequence[ir.Node], values: Mappin
 def bypass(node: ir.Node, replacement: ir.Value) -> None:
     """Removes a one-output node and lets `replacement` take its place.
 
-    If the node's output is a graph output, its name must survive: the replacement is renamed when a node makes it, and
-    the caller must not ask for this when the replacement is a graph input or initializer (ValueError).
+    If the node's output is a graph output, its name must survive: the replacement is renamed when a node of the same
+    graph makes it, and the caller must not ask for this otherwise (ValueError).
     """
     value = node.outputs[0]
+    if not can_bypass(node, replacement):
+        raise ValueError(f"{node.name}: a graph output needs a node of its own")
     if value.is_graph_output():
-        if replacement.producer() is None or replacement.is_graph_output():
-            raise ValueError(f"{node.name}: a graph output needs a node of its own")
         name = value.name
         value.replace_all_uses_with(replacement, replace_graph_outputs=True)
         value.name = None
@@ -203,10 +200,15 @@ def bypass(node: ir.Node, replacement: ir.Value) -> None:
 
 
 def can_bypass(node: ir.Node, replacement: ir.Value) -> bool:
-    """Whether `bypass` is allowed."""
+    """Whether `bypass` is allowed.
+
+    A graph output must be made by a node of that graph: not by an input, an initializer, another output's node, nor,
+    in the body of an If or a Loop, by a node outside the body.
+    """
     if not node.outputs[0].is_graph_output():
         return True
-    return replacement.producer() is not None and not replacement.is_graph_output()
+    maker = replacement.producer()
+    return maker is not None and maker.graph is node.graph and not replacement.is_graph_output()
 
 
 def remove_dead(model: ir.Model) -> int:
@@ -231,7 +233,8 @@ def tensor_digest(tensor: ir.TensorProtocol) -> str:
     if tensor.dtype == ir.DataType.STRING:
         sha.update(repr(tensor.numpy().tolist()).encode())
     else:
-        sha.update(np.ascontiguousarray(tensor.numpy()).data if tensor.size else b"")
+        # Seen as bytes: the buffer protocol knows neither bfloat16 nor the 4- and 8-bit types.
+        sha.update(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data if tensor.size else b"")
     digest = sha.hexdigest()
     if hasattr(tensor, "meta"):
         tensor.meta["hwc.sha256"] = digest

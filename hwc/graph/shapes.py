@@ -100,15 +100,18 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
         shapes: input name -> dimensions; inputs that are not named keep the shape of the file.
 
     Raises:
-        UsageError: unknown input, wrong rank, a size that contradicts a fixed one, or a dimension left open.
+        UsageError: unknown input, wrong rank, a size that contradicts a fixed one, a dimension left open, or shapes that
+            some operator of the model cannot take.
     """
     inputs = {str(v.name): v for v in model.graph.inputs if not v.is_initializer()}
     for name in shapes:
         if name not in inputs:
             raise UsageError(f"no input is called '{name}'", expected=", ".join(inputs), got=name)
     symbols: dict[str, int | DynamicDim] = {}
-    specs = []
-    for name, value in inputs.items():
+    bound: dict[str, TensorSpec] = {}
+    own_dims: dict[str, list[object]] = {}
+    # Named inputs first: a symbol that they settle is then known to inputs that share it, whatever their order.
+    for name, value in sorted(inputs.items(), key=lambda item: item[0] not in shapes):
         if value.shape is None or value.dtype is None:
             if name not in shapes:
                 raise UsageError(f"input '{name}' has no shape in the file", do=f"--input-shapes {name}:1x3x224x224")
@@ -121,16 +124,20 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
                 f"input '{name}' has another rank", expected=f"{len(own)} dimensions", got=f"{len(asked)}: {asked}"
             )
         dims = tuple(_bind(name, i, have, want, symbols) for i, (have, want) in enumerate(zip(own, asked)))
-        specs.append(TensorSpec(name, dtype_name(value.dtype or ir.DataType.FLOAT), dims))
-    for spec, (name, value) in zip(specs, inputs.items()):
-        value.shape = ir.Shape(
-            [dim if isinstance(dim, int) else f"{name}_dim{i}" for i, dim in enumerate(spec.shape)]
-        )
+        bound[name] = TensorSpec(name, dtype_name(value.dtype or ir.DataType.FLOAT), dims)
+        own_dims[name] = own
+    for name, value in inputs.items():
+        symbol = [have if isinstance(have, str) else f"{name}_dim{i}" for i, have in enumerate(own_dims[name])]
+        value.shape = ir.Shape([d if isinstance(d, int) else symbol[i] for i, d in enumerate(bound[name].shape)])
         if value.type is None:
             value.type = ir.TensorType(ir.DataType.FLOAT)
     forget_shapes(model)
-    infer_shapes(model, "with these input shapes")
-    return tuple(specs)
+    try:
+        infer_shapes(model, "with these input shapes")
+    except InternalError as error:
+        asked_text = ", ".join(f"{name}:{shape}" for name, shape in shapes.items()) or "the shapes of the file"
+        raise UsageError(error.what, expected="input shapes that fit the model", got=f"{asked_text}: {error.got}") from None
+    return tuple(bound[name] for name in inputs)
 
 
 def _bind(name: str, index: int, have: object, want: object, symbols: dict[str, int | DynamicDim]) -> int | DynamicDim:
@@ -141,7 +148,7 @@ def _bind(name: str, index: int, have: object, want: object, symbols: dict[str, 
             f"input '{name}' is fixed to {have} in dimension {index}", expected=str(have), got=str(want),
             do="export the model with that dimension dynamic, or with the size you want",
         )
-    if isinstance(want, (int, DynamicDim)) and want:
+    if isinstance(want, DynamicDim) or (isinstance(want, int) and want > 0):
         if isinstance(have, str) and symbols.setdefault(have, want) != want:
             raise UsageError(f"dimension '{have}' has two sizes", where=f"input '{name}'", expected=str(symbols[have]),
                              got=str(want))

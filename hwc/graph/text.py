@@ -23,7 +23,8 @@ def print_model(model: ir.Model, *, weights: bool = True) -> str:
     lines = [f"opset {domain or 'ai.onnx'} {version}" for domain, version in sorted(model.opset_imports.items())]
     lines += _print_graph(model.graph, "", weights)
     for function in sorted(model.functions.values(), key=lambda f: str(f.identifier())):
-        lines.append(f"function {function.identifier()}")
+        taken, given = (", ".join(_ref(value) for value in side) for side in (function.inputs, function.outputs))
+        lines.append(f"function {function.identifier()} ({taken}) => ({given})")
         lines += [line for node in function for line in _print_node(node, "  ", weights)]
     return "\n".join(lines) + "\n"
 

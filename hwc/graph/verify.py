@@ -4,7 +4,7 @@ Rules, each named in its message:
 1. names: every node has one, no two nodes share one, no two values of one scope share one;
 2. order: a node reads only what an earlier node, an input, an initializer or an outer scope made;
 3. schema: the operator exists in the model's opset with these attributes and this many inputs and outputs;
-4. outputs: every graph output is made by something;
+4. outputs: every graph output is made in its own graph: a body of an If may not return a value from outside;
 5. links: a value's users and a node's inputs agree (a pass that bypassed `onnx_ir`'s setters would break this).
 
 Types and shapes are rule 6, and they are `shapes.infer_shapes`: it runs onnx's strict inference, which refuses a
@@ -40,6 +40,7 @@ def _verify_graph(
     graph: ir.Graph, outer: frozenset[ir.Value], version: int, stage: str, node_names: set[str]
 ) -> None:
     known: set[ir.Value] = set(outer)
+    own: set[ir.Value] = set()
     names: set[str] = set()
 
     def define(value: ir.Value, where: str) -> None:
@@ -48,6 +49,7 @@ def _verify_graph(
         if value.name:
             names.add(value.name)
         known.add(value)
+        own.add(value)
 
     for value in graph.inputs:
         define(value, "graph inputs")
@@ -87,7 +89,7 @@ def _verify_graph(
             else:
                 known.add(value)
     for value in graph.outputs:
-        if value not in known:
+        if value not in own:
             raise _illegal(stage, "outputs", f"nothing makes graph output '{value.name}'", "graph outputs")
 
 
@@ -111,6 +113,9 @@ def _verify_schema(node: ir.Node, version: int, stage: str, where: str) -> None:
     if not schema.min_input <= len(node.inputs) <= schema.max_input:
         expected = f"{schema.min_input} to {schema.max_input} inputs"
         raise _illegal(stage, "schema", f"wants {expected}, has {len(node.inputs)}", where)
+    for index, formal in enumerate(schema.inputs[: len(node.inputs)]):
+        if node.inputs[index] is None and formal.option.name == "Single":
+            raise _illegal(stage, "schema", f"input {index} ({formal.name}) is required and empty", where)
     if not schema.min_output <= len(node.outputs) <= schema.max_output:
         expected = f"{schema.min_output} to {schema.max_output} outputs"
         raise _illegal(stage, "schema", f"wants {expected}, has {len(node.outputs)}", where)

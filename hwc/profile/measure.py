@@ -44,8 +44,14 @@ class MeasureOptions:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.duration_s <= 0 or self.min_runs < 1 or self.window < 1 or not 0 < self.tolerance < 1:
-            raise UsageError("a measurement needs a positive duration, runs and window", got=repr(self))
+        times_fit = self.duration_s > 0 and self.warmup_s >= 0 and self.max_warmup_s > 0
+        counts_fit = self.min_runs >= 1 and self.window >= 1 and self.batch >= 1
+        if not times_fit or not counts_fit or not 0 < self.tolerance < 1:
+            raise UsageError(
+                "a measurement needs a positive duration, longest warm-up, number of runs, window and batch, and a "
+                "tolerance between 0 and 1",
+                got=repr(self),
+            )
 
 
 @dataclass(frozen=True)
