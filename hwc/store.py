@@ -7,8 +7,8 @@ are not as they were written is dropped and said, never used.
 
 The front end's inputs are files that a user's Python code opens on its own. `watch_reads` records them through
 Python's audit events; `Fingerprint` is their content. Code that reads files in another way (a Rust or C++ reader)
-is not seen, so a process that has loaded one of the known ones caches no front end at all (`is_complete`). What a callable takes
-from the network, the clock or the environment is not seen either: use `--no-cache` for such a model.
+is not seen, so a process that has loaded one of the known ones caches no front end at all (`is_complete`). What a
+callable takes from the network, the clock or the environment is not seen either: use `--no-cache` for such a model.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Store:
             return None
         problem = _damage(folder)
         if problem:
-            _log.warning("the cached step '%s' is damaged (%s); it is dropped and made again: %s", step, problem, folder)
+            _log.warning("the cached step '%s' is damaged (%s); dropped, to be made again: %s", step, problem, folder)
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return folder

@@ -100,8 +100,8 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
         shapes: input name -> dimensions; inputs that are not named keep the shape of the file.
 
     Raises:
-        UsageError: unknown input, wrong rank, a size that contradicts a fixed one, a dimension left open, or shapes that
-            some operator of the model cannot take.
+        UsageError: unknown input, wrong rank, a size that contradicts a fixed one, a dimension left open, or shapes
+            that some operator of the model cannot take.
     """
     inputs = {str(v.name): v for v in model.graph.inputs if not v.is_initializer()}
     for name in shapes:
@@ -135,8 +135,11 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
     try:
         infer_shapes(model, "with these input shapes")
     except InternalError as error:
-        asked_text = ", ".join(f"{name}:{shape}" for name, shape in shapes.items()) or "the shapes of the file"
-        raise UsageError(error.what, expected="input shapes that fit the model", got=f"{asked_text}: {error.got}") from None
+        given = ", ".join(f"{name}:{shape}" for name, shape in shapes.items()) or "the shapes of the file"
+        raise UsageError(
+            error.what, expected="input shapes that fit the model", got=f"{given}: {error.got}",
+            do="give other --input-shapes",
+        ) from None
     return tuple(bound[name] for name in inputs)
 
 
