@@ -15,16 +15,23 @@ from hwc.errors import UsageError
 from hwc.graph.text import digest_model
 from hwc.passes.base import Pass, PassContext, run_pass
 from hwc.passes.eliminate_identity import eliminate_identity
+from hwc.passes.form_fusion_groups import form_fusion_groups
 
+# Structure, in FP32.
 PASSES: tuple[Pass, ...] = (eliminate_identity,)
+# Then types: ranges were measured on the graph that the passes above left.
+PRECISION: tuple[Pass, ...] = ()
+# Last, because every rewrite would break up groups again.
+GROUPING: tuple[Pass, ...] = (form_fusion_groups,)
+ALL: tuple[Pass, ...] = PASSES + PRECISION + GROUPING
 
 
-def pass_names(passes: tuple[Pass, ...] = PASSES) -> tuple[str, ...]:
+def pass_names(passes: tuple[Pass, ...] = ALL) -> tuple[str, ...]:
     """Their names in order, each once."""
     return tuple(dict.fromkeys(p.__name__ for p in passes))
 
 
-def select_passes(without: tuple[str, ...], passes: tuple[Pass, ...] = PASSES) -> tuple[Pass, ...]:
+def select_passes(without: tuple[str, ...], passes: tuple[Pass, ...] = ALL) -> tuple[Pass, ...]:
     """The list without the named passes.
 
     Raises:

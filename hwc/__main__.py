@@ -1,0 +1,5 @@
+"""`python -m hwc` is `hwc`."""
+
+from hwc.cli import main
+
+main()

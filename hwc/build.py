@@ -1,0 +1,171 @@
+"""The build step: the target's engine from the optimized graph, read back, and run here where this machine can.
+
+An engine that ran here is compared with the captured graph on the example inputs; only then its state is "verified". A
+TensorRT engine of another machine stays "built" (TensorRT for RTX, compiled ahead of time) or "deferred" (TensorRT:
+an engine belongs to the version and the GPU that build it, so the bundle carries the graph and the board builds).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwc.artifacts import BuildKey, Engine, Target, from_json, to_json
+from hwc.capture import FEEDS, MODEL, Captured, load_arrays
+from hwc.compare import compare_outputs, tolerance_of
+from hwc.engines import base as engines
+from hwc.engines.base import Progress
+from hwc.errors import EngineError, TargetError
+from hwc.optimize import EXPECTED, Optimized, narrow_plain, target_key
+from hwc.store import Store, installed_versions, key_of, own_source_digest
+
+_RECORD = "engine.json"
+_DISTRIBUTIONS = {"openvino": "openvino", "onnxruntime": "onnxruntime", "reference": "onnx",
+                  "tensorrt_rtx": "tensorrt-rtx-cu12", "tensorrt": "tensorrt"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine and the folder that holds its files."""
+
+    folder: Path
+    engine: Engine
+
+
+def build_engine(
+    optimized: Optimized, target: Target, backend: str, options: Mapping[str, str], threads: int, *,
+    store: Store, progress: Progress,
+) -> tuple[Built, bool]:  # fmt: skip
+    """The engine, and whether it came from the cache.
+
+    Raises:
+        UsageError: no such engine.
+        TargetError: the target cannot run this graph; names the operator.
+        EngineError: the build failed, or the engine gives other outputs than the captured graph.
+    """
+    key = _key(optimized.digest, optimized.precision, target, backend, options, threads)
+    if backend == "tensorrt" and not _can_build_here(backend):
+        return Built(optimized.folder, defer(optimized, key)), False
+    step = key_of(to_json(key), target_key(target), own_source_digest(), installed_versions())
+    kept = store.get("build", step)
+    if kept is None:
+        with store.put("build", step) as folder:
+            for name in (MODEL, *optimized.extra_files):
+                shutil.copyfile(optimized.folder / name, folder / name)
+            engine = engines.build(backend, _request(optimized, target, folder, key, options, threads, progress))
+            engine = verify(engine, folder, optimized)
+            (folder / _RECORD).write_text(to_json(engine))
+        kept, was_kept = store.require("build", step), False
+    else:
+        was_kept = True
+    return Built(kept, from_json(Engine, (kept / _RECORD).read_text())), was_kept
+
+
+def build_plain(
+    captured: Captured, precision: str, target: Target, backend: str, options: Mapping[str, str], threads: int, *,
+    store: Store, progress: Progress,
+) -> tuple[Engine, bool]:  # fmt: skip
+    """The engine of the captured graph with no pass but the conversion to `precision`, for its figures only."""
+    key = _key(f"plain {captured.digest}", precision, target, backend, options, threads)
+    step = key_of(to_json(key), target_key(target), own_source_digest(), installed_versions())
+    kept = store.get("plain", step)
+    if kept is not None:
+        return from_json(Engine, (kept / _RECORD).read_text()), True
+    with store.put("plain", step) as folder:
+        work = folder / "work"
+        work.mkdir()
+        inputs = narrow_plain(captured, precision, target, backend, work / MODEL)
+        request = engines.BuildRequest(
+            model=work / MODEL, target=target, inputs=inputs, outputs=captured.outputs, precision=precision, key=key,
+            out_dir=work, options=options, threads=threads, progress=progress,
+        )  # fmt: skip
+        engine = engines.build(backend, request)
+        (folder / _RECORD).write_text(to_json(engine))
+        shutil.rmtree(work)
+    return engine, False
+
+
+def defer(optimized: Optimized, key: BuildKey) -> Engine:
+    """The record of an engine that the board builds from the bundle."""
+    return Engine(
+        backend="tensorrt",
+        state="deferred",
+        key=key,
+        files=(),
+        inputs=optimized.inputs,
+        outputs=optimized.outputs,
+        kernels=(),
+        size_bytes=0,
+        activation_bytes=None,
+        weight_bytes=None,
+        build_seconds=0.0,
+        command=(),
+        notes=("TensorRT builds an engine only for the GPU it runs on: the target builds it from model.onnx",),
+    )
+
+
+def verify(engine: Engine, folder: Path, optimized: Optimized) -> Engine:
+    """Runs the engine on the example inputs where it can run here.
+
+    Raises:
+        EngineError: its outputs leave the tolerance of its precision.
+    """
+    if engine.backend in ("tensorrt", "tensorrt_rtx"):
+        try:
+            session = engines.open_session(engine, folder)
+        except (TargetError, EngineError) as error:
+            return dataclasses.replace(engine, notes=(*engine.notes, f"never run here: {error.what}"))
+    else:
+        session = engines.open_session(engine, folder)
+    with session:
+        got = session.run(load_arrays(optimized.folder / FEEDS))
+    expected = load_arrays(optimized.folder / EXPECTED)
+    differences = compare_outputs(expected, got, tolerance_of(optimized.precision))
+    bad = [d for d in differences if not d.passed]
+    if bad:
+        raise EngineError(
+            f"the {engine.backend} engine gives other outputs than the model",
+            where=f"output '{bad[0].output}'",
+            expected=f"within {tolerance_of(optimized.precision)}",
+            got=bad[0].reason,
+            do="try --precision fp32, or another --engine; please report it if fp32 fails",
+        )
+    worst = max(d.relative for d in differences)
+    note = f"ran here; worst output {worst:.2e} of its largest magnitude from the captured graph"
+    return dataclasses.replace(engine, state="verified", notes=(*engine.notes, note))
+
+
+def _request(
+    optimized: Optimized, target: Target, folder: Path, key: BuildKey, options: Mapping[str, str], threads: int,
+    progress: Progress,
+) -> engines.BuildRequest:  # fmt: skip
+    return engines.BuildRequest(
+        model=folder / MODEL,
+        target=target,
+        inputs=optimized.inputs,
+        outputs=optimized.outputs,
+        precision=optimized.precision,
+        key=key,
+        out_dir=folder,
+        options=options,
+        threads=threads,
+        progress=lambda what, fraction: progress(what, 0.5 + 0.3 * fraction),
+    )
+
+
+def _key(
+    digest: str, precision: str, target: Target, backend: str, options: Mapping[str, str], threads: int
+) -> BuildKey:
+    name = _DISTRIBUTIONS.get(backend, backend)
+    version = dict(installed_versions()).get(name, "not installed")
+    chosen = tuple(sorted({**options, **({"threads": str(threads)} if threads else {})}.items()))
+    return BuildKey(digest, target.name, f"{backend} {version}", precision, chosen)
+
+
+def _can_build_here(backend: str) -> bool:
+    from hwc.engines.tensorrt import has_cuda_gpu
+
+    return backend in dict(installed_versions()) and has_cuda_gpu()

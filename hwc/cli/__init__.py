@@ -1,0 +1,30 @@
+"""The command line: one file per verb, each a thin layer that turns flags into one library call and prints the result.
+
+No file here imports anything heavy at the top, so `hwc --help` answers in under 0.2 s (a test holds it to that).
+"""
+
+from __future__ import annotations
+
+import click
+
+import hwc
+from hwc.cli.command import Group
+from hwc.cli.compare import compare
+from hwc.cli.compile import compile_command
+from hwc.cli.doctor import doctor
+from hwc.cli.export import export
+from hwc.cli.inspect import inspect
+from hwc.cli.optimize import optimize
+from hwc.cli.profile import profile
+from hwc.cli.run import run
+from hwc.cli.targets import targets
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(hwc.__version__, prog_name="hwc")
+def main() -> None:
+    """Compile PyTorch and ONNX models for TensorRT, NVIDIA Jetson and the CPU, and measure what came out."""
+
+
+for command in (compile_command, inspect, profile, run, compare, optimize, export, targets, doctor):
+    main.add_command(command)

@@ -1,0 +1,121 @@
+"""What all verbs share: trtexec's spellings, one place where errors become messages and exit codes, the last line.
+
+A user who types trtexec's flags by habit is understood: `--minShapes` is `--min-shapes`, `--onnx=net.onnx` is the MODEL
+argument. The aliases are rewritten before parsing, so help shows each flag once. The last line is trtexec's,
+`&&&& PASSED hwc.compile`; with `--format json` it goes to stderr, so stdout is one JSON document.
+
+Exit codes: 0 passed, 1 the verdict is no, 2 usage, 3 target, 4 engine, 70 internal (see hwc.errors), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import click
+
+from hwc.errors import HwcError, InternalError
+
+# trtexec spellings that differ by more than case from ours.
+_ALIASES = {
+    "--shapes": "--input-shapes",
+    "--warm-up": "--warmup-ms",
+    "--save-engine": "--output",
+    "--load-engine": "--onnx",
+    "--dump-profile": "--layers",
+    "--dump-layer-info": "--layers",
+    "--export-times": "--output",
+    "--iterations": "--min-runs",
+}
+
+
+class Rejected(click.ClickException):
+    """The work was done and the verdict is no: exit code 1, no error text beyond what was printed."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, err=True)
+
+
+class Command(click.Command):
+    """A verb. Rewrites trtexec's spellings and prints the last line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, normalize_args(args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        path = "hwc." + ".".join(ctx.command_path.split()[1:])
+        as_json = ctx.params.get("output_format") == "json"
+        ok = False
+        try:
+            result = super().invoke(ctx)
+            ok = True
+            return result
+        except HwcError as error:
+            _print_error(error, as_json)
+            raise click.exceptions.Exit(error.exit_code) from None
+        except RecursionError as error:
+            wrapped = InternalError("the model is nested too deeply to process", got=str(error))
+            _print_error(wrapped, as_json)
+            raise click.exceptions.Exit(wrapped.exit_code) from None
+        except MemoryError:
+            from hwc.errors import EngineError
+
+            wrapped_memory = EngineError(
+                "out of memory", do="use a smaller batch, or a larger machine"
+            )
+            _print_error(wrapped_memory, as_json)
+            raise click.exceptions.Exit(wrapped_memory.exit_code) from None
+        finally:
+            if getattr(self, "has_verdict", True):
+                click.echo(f"&&&& {'PASSED' if ok else 'FAILED'} {path}", err=as_json)
+
+
+class Group(click.Group):
+    """The top-level group: knows where bugs are reported."""
+
+    command_class = Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except (KeyboardInterrupt, click.Abort):
+            sys.exit(130)
+        except BrokenPipeError:
+            # `hwc ... | head` closed the pipe; that is not an error of ours.
+            sys.stderr.close()
+            sys.exit(0)
+        except Exception as error:  # the last net: a bug must still be one clear message
+            import traceback
+
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            _print_error(
+                InternalError(
+                    f"{type(error).__name__}: {error}",
+                    where=f"{where.filename}:{where.lineno} in {where.name}",
+                    do="please report this with the command and the model",
+                ),
+                False,
+            )
+            sys.exit(InternalError.exit_code)
+
+
+def normalize_args(args: list[str]) -> list[str]:
+    """trtexec's spellings as ours: camelCase to kebab-case, `--onnx=X` to the plain argument X."""
+    result = []
+    for arg in args:
+        if not arg.startswith("--"):
+            result.append(arg)
+            continue
+        flag, equals, value = arg.partition("=")
+        flag = re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", flag).lower()
+        flag = _ALIASES.get(flag, flag)
+        result.append(value if flag == "--onnx" and equals else f"{flag}{equals}{value}")
+    return result
+
+
+def _print_error(error: HwcError, as_json: bool) -> None:
+    click.echo(json.dumps(error.to_dict(), indent=1) if as_json else str(error), err=not as_json)

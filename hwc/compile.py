@@ -1,0 +1,151 @@
+"""HOST half: from a model to a bundle, top to bottom like a recipe.
+
+    target    the named hardware; for `cpu` its unknown facts are filled in by a probe of this machine
+    capture   PyTorch or ONNX becomes one canonical graph, checked against the original on real inputs
+    optimize  the passes, for this target and precision; judged against the captured graph on the same inputs
+    build     the target's engine, read back; run and judged too where this machine can
+    bundle    everything in one folder, with a manifest
+
+Each step is kept in the step cache under a key of all that went in, and lives in a file of its own (capture, optimize,
+build). The engine judged is the engine shipped: where the target's runtime cannot run here, the state is "built"
+(compiled, never run) or "deferred" (the board builds it), and nothing calls it verified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import hwc
+from hwc import targets
+from hwc.artifacts import Bundle, Fact, Target, from_json
+from hwc.build import build_engine, build_plain
+from hwc.bundle import SCHEMA, hash_files, staged_folder, write_manifest
+from hwc.capture import MODEL, capture_model
+from hwc.engines.base import Progress, no_progress
+from hwc.errors import UsageError
+from hwc.frontend.input_shapes import InputShapes
+from hwc.optimize import Normalization, OptimizeOptions, optimize_model
+from hwc.store import Store, installed_versions, key_of, own_source_digest
+from hwc.targets.probe import probe_cpu, with_probed
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+# Kept in the manifest: these decide what came out.
+_VERSIONS = (
+    "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "tensorrt", "tensorrt-rtx-cu12", "torch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """What the user asked for; `hwc compile --help` says what each means."""
+
+    model: str
+    target: str
+    out: Path
+    precision: str = "auto"
+    shapes: InputShapes = field(default_factory=InputShapes)
+    engine: str = ""
+    without_passes: tuple[str, ...] = ()
+    normalization: tuple[Normalization, ...] = ()
+    engine_options: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 0
+    compare_plain: bool = False
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.precision == "int8":
+            raise UsageError(
+                "this version of hwc does not quantize",
+                expected=", ".join(PRECISIONS),
+                got="int8",
+                do="a model that already carries Q/DQ nodes is compiled as it is with --precision fp32",
+            )
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                f"no precision is called '{self.precision}'", expected=", ".join(PRECISIONS), got=self.precision
+            )
+
+
+def compile_model(
+    request: CompileRequest, *, store: Store, progress: Progress = no_progress
+) -> tuple[Bundle, tuple[str, ...]]:
+    """Compiles, writes the bundle to `request.out`, and returns it with the names of the steps that were reused.
+
+    Raises:
+        UsageError: the model, a shape or a flag is wrong.
+        TargetError: the target cannot do what was asked; names the operator where one is at fault.
+        EngineError: a runtime failed, or an engine gives other outputs than the model.
+    """
+    target = resolve_target(request.target, store)
+    backend = request.engine or target.engine
+    reused: list[str] = []
+
+    progress("capturing the model", 0.0)
+    captured, was_kept = capture_model(request.model, request.shapes, store=store)
+    reused += ["capture"] * was_kept
+
+    progress("optimizing the graph", 0.2)
+    options = OptimizeOptions(request.precision, backend, request.without_passes, request.normalization)
+    optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
+    reused += ["optimize"] * was_kept
+
+    progress("building the engine", 0.5)
+    how = (target, backend, dict(request.engine_options), request.threads)
+    built, was_kept = build_engine(optimized, *how, store=store, progress=progress)
+    reused += ["build"] * was_kept
+    plain = None
+    if request.compare_plain and built.engine.state != "deferred":
+        progress("building the plain graph, to compare", 0.8)
+        plain, was_kept = build_plain(captured, optimized.precision, *how, store=store, progress=progress)
+        reused += ["plain build"] * was_kept
+
+    progress("writing the bundle", 0.95)
+    with staged_folder(request.out) as stage:
+        for name in {MODEL, *optimized.extra_files, *built.engine.files}:
+            source = built.folder if (built.folder / name).is_file() else optimized.folder
+            shutil.copyfile(source / name, stage / name)
+        bundle = Bundle(
+            schema=SCHEMA,
+            name=captured.name,
+            target=target,
+            precision_asked=request.precision,
+            inputs=optimized.inputs,
+            outputs=optimized.outputs,
+            steps=optimized.steps,
+            groups=optimized.groups,
+            engine=built.engine,
+            files=hash_files(stage),
+            versions={"hwc": hwc.__version__, **{k: v for k, v in installed_versions() if k in _VERSIONS}},
+            command=request.command,
+            source=captured.source,
+            plain=plain,
+            notes=(*captured.notes, *optimized.notes),
+        )
+        write_manifest(stage, bundle)
+    progress("done", 1.0)
+    return bundle, tuple(reused)
+
+
+def resolve_target(name: str, store: Store) -> Target:
+    """The target of that name; for the CPU, with this machine's facts filled in.
+
+    Measured facts are kept in the cache per processor, so that two compiles on one machine decide alike.
+    """
+    target = targets.load(name)
+    if target.family != "cpu":
+        return target
+    read = {k: f.value for k, f in probe_cpu(is_measured=False).items() if k != "cpu.clock_mhz"}
+    key = key_of("probe", read, own_source_digest())
+    entry = store.get("probe", key)
+    if entry is None:
+        with store.put("probe", key) as folder:
+            facts = {k: dataclasses.asdict(f) for k, f in probe_cpu(is_measured=True).items()}
+            (folder / "facts.json").write_text(json.dumps(facts))
+        entry = store.require("probe", key)
+    saved = json.loads((entry / "facts.json").read_text())
+    return with_probed(target, {k: from_json(Fact, json.dumps(v)) for k, v in saved.items()})

@@ -1,0 +1,109 @@
+"""Opens a bundle, or a bare ONNX file, as something that runs; and makes inputs for it.
+
+An engine that cannot run on this machine is refused by its backend. `engine` runs the bundle's model.onnx with another
+backend instead, which is how an engine for another machine is judged here: same graph, same types, other kernels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hwc.artifacts import BuildKey, Target, TensorSpec
+from hwc.bundle import read_bundle, verify_bundle
+from hwc.engines import base as engines
+from hwc.engines.base import Session, check_feeds
+from hwc.errors import UsageError
+
+MODEL = "model.onnx"
+_HERE = Target(name="this-machine", title="the machine that runs hwc", family="cpu", engine="", facts={})
+
+
+@contextlib.contextmanager
+def open_bundle(folder: Path, *, engine: str = "", threads: int = 0, profile: bool = False) -> Iterator[Session]:
+    """A session of the bundle's engine, or of its model.onnx in `engine`.
+
+    Args:
+        threads: CPU threads; 0 for what the engine was built with.
+        profile: time layers, where the backend can.
+
+    Raises:
+        UsageError: not a bundle, or one whose files are not those of its manifest.
+        TargetError, EngineError: the engine cannot run here.
+    """
+    bundle = read_bundle(folder)
+    verify_bundle(folder, bundle)
+    built = bundle.engine
+    if engine and engine != built.backend:
+        with open_model(folder / MODEL, bundle.inputs, bundle.outputs, engine, threads=threads) as session:
+            yield session
+        return
+    if built.state == "deferred":
+        raise UsageError(
+            "this bundle has no engine yet: its target builds it",
+            where=str(folder),
+            expected=f"an engine that runs here, as --engine onnxruntime (target: {bundle.target.name})",
+            do="copy the bundle to the target and build there, or judge its graph with --engine onnxruntime",
+        )
+    options: dict[str, object] = {}
+    if built.backend in ("openvino", "onnxruntime"):
+        options = {"profile": profile, "threads": threads or None}
+    with engines.open_session(built, folder, **options) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def open_model(
+    model: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], engine: str, *, threads: int = 0,
+    precision: str = "",
+) -> Iterator[Session]:  # fmt: skip
+    """An ONNX file in one of the engines that run on any CPU."""
+    with tempfile.TemporaryDirectory(prefix="hwc-run-") as work:
+        key = BuildKey("", _HERE.name, engine, precision)
+        request = engines.BuildRequest(
+            model=model, target=_HERE, inputs=inputs, outputs=outputs, precision=precision or "fp32", key=key,
+            out_dir=Path(work), threads=threads,
+        )  # fmt: skip
+        with engines.open_session(engines.build(engine, request), Path(work)) as session:
+            yield session
+
+
+def make_feeds(
+    inputs: tuple[TensorSpec, ...], given: Mapping[str, np.ndarray], *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """`given`, checked, completed with seeded noise at the `opt` shapes: normal floats, zeros and ones as integers.
+
+    Raises:
+        UsageError: a given array does not fit.
+    """
+    rng = np.random.default_rng(seed)
+    feeds = dict(given)
+    for spec in inputs:
+        if spec.name in feeds:
+            continue
+        dtype = np.dtype(spec.dtype)
+        shape = spec.at("opt")
+        feeds[spec.name] = (
+            rng.standard_normal(shape).astype(dtype) if dtype.kind == "f" else rng.integers(0, 2, shape).astype(dtype)
+        )
+    check_feeds(inputs, feeds)
+    return feeds
+
+
+def save_outputs(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the arrays to an .npz by name, through a temporary sibling."""
+    partial = path.with_name(f".{path.name}.tmp")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **dict(arrays))  # type: ignore[arg-type]
+        os.replace(partial, path)
+    except OSError as error:
+        raise UsageError("cannot write the outputs", where=str(path), got=str(error)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
