@@ -86,7 +86,8 @@ SUITE = (
     ),
     make_entry(
         "english_g2", "english_g2", "model", {"image": (1, 1, 64, 320)}, f"{EASYOCR} Apache-2.0",
-        dynamic={"image": {3: (64, 320, 640)}}, accuracy="read_words",
+        # No dynamic width: torch 2.13 exports it without complaint, but writes 79 columns into the last reshapes.
+        accuracy="read_words",
     ),
     make_entry(
         "craft", "craft", "model", {"image": (1, 3, 256, 256)}, f"{EASYOCR} MIT",
