@@ -136,14 +136,14 @@ BACKENDS = ("reference", "onnxruntime", "openvino", "tensorrt_rtx", "tensorrt")
 
 
 def load_backend(name: str) -> ModuleType:
-    """The module of that backend: `tensorrt_rtx` and `tensorrt` share one file, since their API is one.
+    """The module of that backend.
 
     Raises:
         UsageError: no such backend.
     """
     if name not in BACKENDS:
         raise UsageError(f"no engine is called '{name}'", expected=", ".join(BACKENDS), got=name)
-    return importlib.import_module("hwc.engines." + ("tensorrt" if name.startswith("tensorrt") else name))
+    return importlib.import_module("hwc.engines." + name)
 
 
 def build(backend: str, request: BuildRequest) -> Engine:

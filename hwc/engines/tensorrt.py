@@ -1,10 +1,10 @@
 """TensorRT and TensorRT for RTX: builds in a child process and reads back what was built.
 
-The module is the target's (`target.engine`) or that of the option `module`. `tensorrt_rtx` builds ahead of time for the
-target's compute capability and needs no GPU; `tensorrt` builds for the GPU it runs on. The ONNX file and
+The Python module is that of the backend: `tensorrt_rtx` builds ahead of time for the target's compute capability and
+needs no GPU; `tensorrt` builds for the GPU it runs on. The ONNX file and
 engine.request.json stay in the bundle, so that `Engine.command`, run in the bundle folder, builds the same plan again.
 
-Options, all optional: module, typing = strong|weak, workspace_bytes, builder_optimization_level = 0..5,
+Options, all optional: typing = strong|weak, workspace_bytes, builder_optimization_level = 0..5,
 allow_tf32 = yes, dla_core = 0|1, gpu_fallback = yes, allow_int8_convolution = yes (TensorRT for RTX builds INT8
 convolutions although its support matrix has none; whether they run is not known here).
 
@@ -41,8 +41,8 @@ from hwc.engines.tensorrt_log import (
 from hwc.errors import EngineError, TargetError, UsageError
 
 NAME = "tensorrt"
-MODULES = ("tensorrt_rtx", "tensorrt")
 REQUEST, LOG_GZ = "engine.request.json", "engine.log.gz"
+_FAMILIES = ("geforce", "datacenter", "jetson")
 _YES_NO = ("allow_tf32", "gpu_fallback", "allow_int8_convolution")
 _NUMBERS = ("workspace_bytes", "builder_optimization_level", "dla_core")
 
@@ -55,8 +55,20 @@ def build(request: BuildRequest) -> Engine:
         TargetError: this target or this TensorRT cannot do what was asked, or did something else.
         EngineError: the module is missing, or its builder failed or crashed.
     """
+    return build_with(NAME, request)
+
+
+def build_with(module: str, request: BuildRequest) -> Engine:
+    """`build` with that Python module, "tensorrt" or "tensorrt_rtx", whose API is one."""
     require_precision(request.precision)
-    module = _module(request)
+    _check_options(request)
+    if request.target.family not in _FAMILIES:
+        raise TargetError(
+            f"{request.target.name} has no NVIDIA GPU",
+            expected="a target of family " + ", ".join(_FAMILIES),
+            got=request.target.family,
+            do=f"use the {request.target.engine} engine",
+        )
     capability = _compute_capability(request) if module == "tensorrt_rtx" else ""
     started = time.monotonic()
     model = _place_model(request)
@@ -134,9 +146,9 @@ def has_cuda_gpu() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def _module(request: BuildRequest) -> str:
+def _check_options(request: BuildRequest) -> None:
     options: Mapping[str, str] = request.options
-    unknown = sorted(set(options) - {"module", "typing", *_YES_NO, *_NUMBERS})
+    unknown = sorted(set(options) - {"typing", *_YES_NO, *_NUMBERS})
     wrong = [
         f"{name}={value}"
         for name, value in sorted(options.items())
@@ -147,18 +159,9 @@ def _module(request: BuildRequest) -> str:
     if unknown or wrong:
         raise UsageError(
             "the tensorrt engine has no such option",
-            expected=f"module, typing=strong|weak, {'|'.join(_YES_NO)}=yes|no, {'|'.join(_NUMBERS)}=<number>",
+            expected=f"typing=strong|weak, {'|'.join(_YES_NO)}=yes|no, {'|'.join(_NUMBERS)}=<number>",
             got=", ".join(unknown + wrong),
         )
-    module = options.get("module", request.target.engine)
-    if module not in MODULES:
-        raise TargetError(
-            f"{request.target.name} is not built with TensorRT",
-            expected=" or ".join(MODULES),
-            got=module,
-            do=f"use the {request.target.engine} engine",
-        )
-    return module
 
 
 def _compute_capability(request: BuildRequest) -> str:

@@ -166,7 +166,7 @@ def test_borders_are_compared(rtx, tmp_path):
         (Target("board", "", "jetson", "tensorrt_rtx", {}), {}, "Jetson"),
         (rtx_target(), {"dla_core": "0"}, "DLA"),
         (rtx_target(**{"engine.tensorrt_rtx_supported": Fact(False, "yes/no", "the matrix")}), {}, "does not support"),
-        (Target("cpu", "", "cpu", "openvino", {}), {}, "not built with TensorRT"),
+        (Target("cpu", "", "cpu", "openvino", {}), {}, "has no NVIDIA GPU"),
         (Target("rtx", "", "geforce", "tensorrt_rtx", {}), {}, "gpu.compute_capability"),
     ],
 )
@@ -174,6 +174,13 @@ def test_targets_that_it_does_not_serve_are_refused(target, options, words, tmp_
     with pytest.raises(TargetError, match=words):
         base.build("tensorrt_rtx", ask(conv_graph(), tmp_path, target=target, options=options))
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_backend_decides_and_not_the_targets_habit(rtx, tmp_path):
+    # A data-centre GPU usually takes TensorRT; asked for by name, the ahead-of-time engine is built for it.
+    facts = {"gpu.compute_capability": Fact("8.6", "version", "this test")}
+    asked = ask(conv_graph(), tmp_path, target=Target("a10", "", "datacenter", "tensorrt", facts))
+    assert base.build("tensorrt_rtx", asked).backend == "tensorrt_rtx"
 
 
 def test_the_capability_follows_from_the_gpus_own(tmp_path):
