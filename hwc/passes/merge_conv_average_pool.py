@@ -93,7 +93,6 @@ def average_shifted(
     total = np.zeros([*weight.shape[:2], *size], np.float64)
     for shift in product(*(range(w) for w in window)):
         # Tap j of this copy lands on i s + j d.
-        where = (..., *(slice(i * s, i * s + (k - 1) * d + 1, d)
-                        for i, s, k, d in zip(shift, strides, kernel, dilations)))  # fmt: skip
-        total[where] += weight
+        spans = [slice(i * s, i * s + (k - 1) * d + 1, d) for i, s, k, d in zip(shift, strides, kernel, dilations)]
+        total[(slice(None), slice(None)) + tuple(spans)] += weight
     return (total / np.prod(window)).astype(weight.dtype)

@@ -10,7 +10,7 @@ from tests.passes.gain import always_gain, pretend
 RNG = np.random.default_rng(3)
 
 
-def graph(pool: str, conv: str = "Conv", *, x: str = "2,8,64,64", y: str = "2,16,1,1", bias: bool = True,
+def graph(pool: str, conv: str = "Conv", *, x: str = "2,8,16,16", y: str = "2,16,1,1", bias: bool = True,
           group: int = 1, kernel: int = 1, between: str = "", more: str = ""):
     head = f'<ir_version: 9, opset_import: ["" : 17]> agraph (float[{x}] x) => (float[{y}] y{more}) {{'
     body = f"c = {conv}(x, w{', b' if bias else ''}) {between} y = {pool}({'r' if 'r =' in between else 'c'})"
@@ -26,11 +26,11 @@ def graph(pool: str, conv: str = "Conv", *, x: str = "2,8,64,64", y: str = "2,16
         ("GlobalAveragePool", "2,16,1,1", 1),
         ("GlobalAveragePool", "2,16,1,1", 4),
         ("ReduceMean<axes = [2, 3]>", "2,16,1,1", 1),
-        ("ReduceMean<axes = [-1]>", "2,16,64,1", 1),
-        ("AveragePool<kernel_shape = [2, 2], strides = [2, 2]>", "2,16,32,32", 1),
-        ("AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>", "2,16,32,32", 2),
-        ("AveragePool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>", "2,16,32,32", 1),
-        ("AveragePool<kernel_shape = [3, 3], strides = [3, 3], auto_pad = \"SAME_UPPER\">", "2,16,22,22", 1),
+        ("ReduceMean<axes = [-1]>", "2,16,16,1", 1),
+        ("AveragePool<kernel_shape = [2, 2], strides = [2, 2]>", "2,16,8,8", 1),
+        ("AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>", "2,16,8,8", 2),
+        ("AveragePool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>", "2,16,8,8", 1),
+        ("AveragePool<kernel_shape = [3, 3], strides = [3, 3], auto_pad = \"SAME_UPPER\">", "2,16,6,6", 1),
     ],
 )
 def test_forms(monkeypatch: pytest.MonkeyPatch, pool: str, y: str, group: int) -> None:
@@ -43,8 +43,8 @@ def test_forms(monkeypatch: pytest.MonkeyPatch, pool: str, y: str, group: int) -
 def test_without_bias_counted_padding_commutes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     always_gain(monkeypatch)
     pool = "AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], count_include_pad = 1>"
-    check_pass(commute_average_pool, graph(pool, y="2,16,32,32", bias=False), rewrites=1)
-    _, _, report = check_pass(commute_average_pool, graph(pool, y="2,16,32,32"), rewrites=0)
+    check_pass(commute_average_pool, graph(pool, y="2,16,8,8", bias=False), rewrites=1)
+    _, _, report = check_pass(commute_average_pool, graph(pool, y="2,16,8,8"), rewrites=0)
     assert "the bias would shrink" in report.misses[0].reason
 
 
@@ -54,7 +54,7 @@ def test_counted_padding_with_a_bias_would_be_wrong() -> None:
     from hwc.passes import commute_average_pool as module
     from tests.passes.check import assert_same_outputs, context
 
-    before = graph(pool, y="2,16,32,32")
+    before = graph(pool, y="2,16,8,8")
     work = before.clone()
     with pytest.MonkeyPatch.context() as patch:
         always_gain(patch)
@@ -71,8 +71,8 @@ def test_counted_padding_with_a_bias_would_be_wrong() -> None:
         ({"conv": "Conv<pads = [1, 1, 1, 1]>", "pool": "GlobalAveragePool"}, "the Conv pads"),
         ({"pool": "ReduceMean<axes = [1, 2, 3]>", "y": "2,1,1,1"}, "axes [1, 2, 3], not spatial"),
         ({"pool": "ReduceMean<axes = [2, 3], keepdims = 0>", "y": "2,16"}, "drops its axes"),
-        ({"pool": "GlobalAveragePool", "between": "o = Relu(c)", "more": ", float[2,16,64,64] o"}, "read by 2 nodes"),
-        ({"pool": "GlobalAveragePool", "more": ", float[2,16,64,64] c"}, "c is a graph output"),
+        ({"pool": "GlobalAveragePool", "between": "o = Relu(c)", "more": ", float[2,16,16,16] o"}, "read by 2 nodes"),
+        ({"pool": "GlobalAveragePool", "more": ", float[2,16,16,16] c"}, "c is a graph output"),
     ],
 )
 def test_near_misses(options: dict, reason: str) -> None:
@@ -88,13 +88,13 @@ def test_an_activation_or_a_larger_kernel_is_not_near(options: dict) -> None:
 
 def test_a_pool_that_keeps_the_size_gains_nothing_where_the_conv_narrows() -> None:
     pool = "AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>"
-    head = '<ir_version: 9, opset_import: ["" : 17]> agraph (float[1,64,96,96] x) => (float[1,8,96,96] y) {'
+    head = '<ir_version: 9, opset_import: ["" : 17]> agraph (float[1,64,32,32] x) => (float[1,8,32,32] y) {'
     model = model_of(head + f"c = Conv(x, w) y = {pool}(c) }}", {"w": np.ones([8, 64, 1, 1], np.float32)})
     _, _, report = check_pass(commute_average_pool, model, rewrites=0)
     assert report.misses[0].reason.startswith("estimate ")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     window=st.integers(1, 4), stride=st.integers(1, 3), pad=st.integers(0, 1), ceil=st.integers(0, 1),
     counts=st.integers(0, 1), size=st.integers(4, 9), bias=st.booleans(), group=st.sampled_from([1, 2, 8]),
