@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 from onnx import TensorProto, helper
 
-from tests.passes.check import prepare
+from tests.passes.check import prepare, random_feeds
 
 RNG = np.random.default_rng
 
@@ -42,3 +43,18 @@ def weight(*shape: int, seed: int = 1) -> np.ndarray:
 
 
 node = helper.make_node
+
+
+def run_onnxruntime(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """For what onnx's reference evaluator gets wrong: asymmetric pads of pools, a grouped ConvTranspose."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, feeds)
+
+
+def assert_same_in_onnxruntime(before: ir.Model, after: ir.Model, *, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    feeds = random_feeds(before)
+    for old, new in zip(run_onnxruntime(before, feeds), run_onnxruntime(after, feeds), strict=True):
+        assert old.dtype == new.dtype and old.shape == new.shape
+        np.testing.assert_allclose(new, old, rtol=rtol, atol=atol)
