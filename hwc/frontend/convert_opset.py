@@ -158,7 +158,8 @@ def _fit_signature(node: ir.Node, source: Any, target: Any) -> bool:
         # It goes if it only says what the operator does anyway.
         default = _default(source, name) if source is not None else None
         if attribute(node, name) != default or default is None:
-            raise _Refused(f"its attribute {name}={attribute(node, name)!r} is not known there")
+            said = str(attribute(node, name)).partition("\n")[0][:60]
+            raise _Refused(f"its attribute {name}={said} is not known there")
         node.attributes.pop(name)
         changed = True
     for name in target.attributes:
