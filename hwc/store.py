@@ -140,10 +140,12 @@ def _on_audit(event: str, args: tuple[object, ...]) -> None:
     if event != "open" or not _watching or not isinstance(args[0], (str, bytes, os.PathLike)):
         return
     mode, flags = args[1], args[2]
-    # `os.open` gives no mode; a file that it opens for writing only is a result, not an input.
-    is_read = "r" in str(mode) or "+" in str(mode) if mode else not int(str(flags)) & os.O_WRONLY
-    if is_read:
-        path = os.path.abspath(os.fsdecode(args[0]))  # now: the working directory may change later
+    # `os.open` gives no mode; a file that it opens for writing only, or makes, is a result and not an input.
+    made = os.O_WRONLY | os.O_TRUNC | os.O_EXCL
+    if "r" in str(mode) if mode else not (isinstance(flags, int) and flags & made):
+        path = os.fsdecode(args[0])
+        with contextlib.suppress(OSError):  # the working directory may be gone; the open itself must not fail for that
+            path = os.path.abspath(path)  # now, because the working directory may change
         for seen in _watching:
             seen.add(path)
 
