@@ -78,7 +78,9 @@ def dimensions(value: ir.Value | None, sizes: Sizes, node: ir.Node) -> tuple[int
             where=f"{node.op_type} '{node.name}', value '{value.name if value is not None else '(absent)'}'",
             do="run shape inference first, or give the input shapes with --input-shapes",
         )
-    return tuple(dim if isinstance(dim, int) else sizes.get(str(dim.value), 1) for dim in value.shape)
+    # Some exporters write an open dimension as -1.
+    known = (dim if isinstance(dim, int) else sizes.get(str(dim.value), 1) for dim in value.shape)
+    return tuple(dim if dim >= 0 else 1 for dim in known)
 
 
 def elements(value: ir.Value | None, sizes: Sizes, node: ir.Node) -> int:

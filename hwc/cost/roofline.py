@@ -251,6 +251,8 @@ def _compute_seconds(node: ir.Node, target: Target, precision: str, sizes: Sizes
     if node.op_type not in MATRIX_OPS:
         return flops / (plain * PLAIN_EFFICIENCY)
     shape = matrix_shape(node, sizes)
+    if flops == 0:
+        return 0.0  # an empty tensor
     if shape.products > 1 and shape.n == 1 and node.op_type in ("Conv", "ConvTranspose"):
         return flops / (plain * PLAIN_EFFICIENCY)  # depthwise: no matrix product to be had
     kind = _type_of(node.outputs[0], target, precision) or "fp32"
