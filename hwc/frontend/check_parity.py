@@ -6,8 +6,9 @@ So the graph is run by ONNX Runtime against the eager module, on the example inp
 1. values: max |graph - eager| <= atol + rtol * max |eager| per output, over every run; NaN and infinity must stand in
    the same places. One run with the example alone would pass a graph that returns a constant.
 2. shapes: where dimensions vary, random inputs also take their min and max sizes.
-3. batch: if f(x)[i] equals f(x[i:i+1]) in eager mode (or f(permuted x) = permuted f(x) where the batch is fixed), it must in
-   the graph. A module whose axis 0 is no batch is no error; the report says so.
+3. batch: if in eager mode f(x)[i] equals f(x[i:i+1]), it must in the graph. Where the batch is fixed, a batch of copies
+   of x[i] must give copies of f(x)[i] (TensorRT#4813: four equal rows, four answers). A module whose axis 0 is no
+   batch is no error; the report says so.
 4. repetition: eager runs on one input must agree with each other, or there is nothing to compare with.
 
 Random floats have the example's mean and deviation, integers are drawn between the example's own extremes.
@@ -86,7 +87,7 @@ def check_parity(
     """Runs the gate.
 
     Args:
-        module: what was exported; it is put into eval mode.
+        module: what was exported: a module, which is put into eval mode, or a torch.export.ExportedProgram.
         example: the inputs of the export, from `Exported.example`.
         shapes: where dimensions vary, their ranges.
         draws: random inputs at each of the opt, min and max sizes.
@@ -96,6 +97,10 @@ def check_parity(
         UsageError: the module itself is not deterministic, or its outputs are no tensors.
         EngineError: the graph differs from the module, or cannot be run.
     """
+    import torch
+
+    if isinstance(module, torch.export.ExportedProgram):
+        module = module.module()
     notes = _force_eval(module)
     graph, judge = open_graph(model)
     seeds = tuple(seed + index for index in range(draws))
@@ -113,7 +118,11 @@ def check_parity(
 
 
 def _force_eval(module: Any) -> list[str]:
-    if hasattr(module, "modules") and any(getattr(part, "training", False) for part in module.modules()):
+    import torch
+
+    # A graph that torch.export made has no modes left to switch, and says so with an exception.
+    switchable = not isinstance(module, torch.fx.GraphModule)
+    if switchable and any(getattr(part, "training", False) for part in module.modules()):
         module.eval()
         return ["the module was in training mode: compared in eval mode"]
     return []
@@ -163,7 +172,13 @@ class _Gate:
     """Both sides of the comparison and the worst that was seen."""
 
     def __init__(
-        self, module: Any, graph: Callable[[Arrays], Arrays], model: ir.Model, example: Example, rtol: float, atol: float
+        self,
+        module: Any,
+        graph: Callable[[Arrays], Arrays],
+        model: ir.Model,
+        example: Example,
+        rtol: float,
+        atol: float,
     ) -> None:
         self.module, self.graph = module, graph
         self.names = [str(value.name) for value in model.graph.outputs]
@@ -247,12 +262,13 @@ class _Gate:
                 rows = [run(part) for part in parts]
                 return [out[: len(parts)] for out in whole], [np.concatenate(row) for row in zip(*rows)]
         else:
-            order = list(range(1, batch)) + [0]
-            method = f"rotating the {batch} rows of the input rotates the output"
+            method = f"a batch of {batch} copies of one row gives {batch} copies of that row's output"
 
             def variant(run: Callable[[Example], Arrays]) -> tuple[Arrays, Arrays]:
-                rotated = run(example.replace([tensor[order] for tensor in tensors]))
-                return [out[order] for out in run(example)], rotated
+                whole, rows = run(example), range(min(batch, 4))
+                tiled = [run(example.replace([t[i : i + 1].expand_as(t).clone() for t in tensors])) for i in rows]
+                wanted = [np.concatenate([out[i : i + 1].repeat(batch, 0) for i in rows]) for out in whole]
+                return wanted, [np.concatenate(parts) for parts in zip(*tiled)]
 
         if any(not out.ndim or out.shape[0] != batch for out in self.eager(example)):
             return "not tested: an output has no batch on axis 0"

@@ -225,7 +225,7 @@ def _blame(source: ModelSource, error: BaseException, what: str) -> UsageError:
     """The user's own line, not our frames."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     own = [frame for frame in frames if source.path is not None and Path(frame.filename) == source.path.absolute()]
-    frame = (own or frames or [None])[-1]
+    frame = (own or frames)[-1] if frames else None
     where = f"{frame.filename}:{frame.lineno}" if frame is not None else str(source)
     return UsageError(what, where=where, got=_first_line(error), do="run that file by itself to see the whole error")
 

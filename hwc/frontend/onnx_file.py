@@ -59,7 +59,9 @@ def load_onnx(path: Path, *, working_opset: int = WORKING_OPSET) -> Imported:
         return _finish(model, notes, working_opset)
 
 
-def import_model(model: ir.Model, *, working_opset: int = WORKING_OPSET, source: str = "the exported graph") -> Imported:
+def import_model(
+    model: ir.Model, *, working_opset: int = WORKING_OPSET, source: str = "the exported graph"
+) -> Imported:
     """The same for a graph in memory, changed in place; its tensors are taken over as they are.
 
     Raises:

@@ -251,11 +251,10 @@ def _trace(module: Any, example: Example, shapes: InputShapes) -> Any:
     varies = any(dynamic.values())
     if isinstance(module, torch.jit.ScriptModule):
         return _trace_script(module, example, varies)
-    with _failures("torch.export cannot trace the module", "see the first lines: change that code, or give an ONNX file"):
-        with _quiet():
-            return torch.export.export(
-                module, example.args, dict(example.kwargs), dynamic_shapes=dynamic if varies else None, strict=False
-            )
+    with _failures("torch.export cannot trace the module", "change that code, or give an ONNX file"), _quiet():
+        return torch.export.export(
+            module, example.args, dict(example.kwargs), dynamic_shapes=dynamic if varies else None, strict=False
+        )
     raise AssertionError("unreachable")
 
 
@@ -278,11 +277,10 @@ def _trace_script(module: Any, example: Example, varies: bool) -> Any:
             "a TorchScript module is exported with fixed shapes, given in order",
             do="give fixed --input-shapes, or the network itself as file.py:callable",
         )
-    with _failures("the TorchScript module cannot be exported", "give the network itself as file.py:callable"):
-        with _quiet():
-            from torch._export.converter import TS2EPConverter
+    with _failures("the TorchScript module cannot be exported", "give the network as file.py:callable"), _quiet():
+        from torch._export.converter import TS2EPConverter
 
-            return TS2EPConverter(module, example.args, {}).convert()
+        return TS2EPConverter(module, example.args, {}).convert()
     raise AssertionError("unreachable")
 
 
@@ -340,7 +338,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        sink = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -39,7 +39,7 @@ def conv_net() -> onnx.ModelProto:
 
 def old_operators() -> onnx.ModelProto:
     """Opset 9, with nearly every operator whose attributes became operands later."""
-    model = onnx.parser.parse_model(
+    return onnx.parser.parse_model(
         """<ir_version: 4, opset_import: ["" : 9]>
         old (float[2, 4, 6, 6] x) => (float[2, 4, 12, 12] up, float[2, 4, 12, 12] lin, float[2, 4, 6, 6] soft,
              float[2, 2, 6, 6] top, float[2, 1, 1] red, float[2, 2, 3, 6] cut, float[1, 2, 4, 6, 6] wide,
@@ -68,8 +68,6 @@ def old_operators() -> onnx.ModelProto:
           scat = Scatter <axis = 3> (x, index, update)
         }"""
     )
-    # The parser types the declared mask as float; opset 9 gives it the data's type, which is what it was.
-    return model
 
 
 def paddle_like() -> onnx.ModelProto:

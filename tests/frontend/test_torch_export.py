@@ -59,13 +59,13 @@ def test_torchscript(tmp_path: Path) -> None:
     assert [list(value.shape) for value in exported.model.graph.inputs] == [[2, 3, 8, 8]]
     check_parity(script, exported.model, exported.example)
     with pytest.raises(UsageError, match="fixed shapes"):
-        export_torch(script, parse_shapes("", "x:1x3x8x8", "x:2x3x8x8", "x:4x3x8x8").for_inputs(["x"]))
+        export_torch(script, parse_shapes("", "1x3x8x8", "2x3x8x8", "4x3x8x8").for_inputs(["input"]))
 
 
 def test_exported_program() -> None:
     program = torch.export.export(networks.Net().eval(), (torch.ones(2, 3, 8, 8),))
     exported = export_torch(program)
-    check_parity(program.module(), exported.model, exported.example)
+    check_parity(program, exported.model, exported.example)
     with pytest.raises(UsageError, match="shapes fixed in it"):
         export_torch(program, parse_shapes("1x3x8x8"))
 
