@@ -56,6 +56,7 @@ GPU_FACTS = {
     "precision.int8_tensor": "yes/no",
     "software.containers": "images",
     "software.cuda": "version",
+    "software.onnx_opset_max": "version",
     "software.python": "version",
     "software.tensorrt": "version",
     "software.ubuntu": "version",
