@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hwc.graph.match import NoMatch, attribute, constant, is_op, require, skip_unless
+from hwc.graph.model import constant_array
 
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -39,11 +40,10 @@ def read_affine(node: ir.Node) -> tuple[ir.Value, Affine]:
         return read_batchnorm(node)
     skip_unless(is_op(node, "Mul", "Div", "Add", "Sub"))
     left, right = node.inputs
-    held = right if right is not None and right.const_value is not None and not right.is_graph_input() else left
-    source = left if held is right else right
-    skip_unless(held is not None and source is not None and held.const_value is not None and not held.is_graph_input())
+    held, source = (right, left) if constant_array(right) is not None else (left, right)
+    skip_unless(held is not None and source is not None and constant_array(source) is None)
     assert held is not None and source is not None
-    skip_unless(held.dtype is not None and held.dtype.is_floating_point() and source.const_value is None)
+    skip_unless(constant_array(held) is not None and held.dtype is not None and held.dtype.is_floating_point())
     require(source.shape is not None, f"the rank of {source.name} is not known")
     shape = list(source.shape)  # type: ignore[arg-type]
     c = constant(held, "the operand").astype(np.float64)

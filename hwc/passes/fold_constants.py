@@ -1,6 +1,7 @@
 """Evaluates what does not depend on the input, whole chains in one run.
 
-1. A node whose inputs are all constants is run by onnx's reference evaluator and becomes an initializer.
+1. A node whose inputs are all constants is run by onnx's reference evaluator and becomes an initializer; so does a
+   Constant node.
 2. Shape and Size of what is known become constants. Of a partly dynamic shape the known entries are followed through
    Gather, Slice, Concat, ...: such operators only move numbers, so the unknown ones are set to two different marks,
    and where both results agree no mark has arrived.
@@ -26,7 +27,7 @@ from hwc.passes.base import PassContext, PassReport
 from hwc.passes.inline_branch import inline_branch
 
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-_NEVER = (*_RANDOM, "Constant", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout")
+_NEVER = (*_RANDOM, "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout")
 _WEIGHTS = {
     "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1), "BatchNormalization": (1, 2, 3, 4),
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "GroupNormalization": (1, 2), "PRelu": (1,),
@@ -85,6 +86,10 @@ class _Folder:
         is_constant = all(value is None or a is not None for value, a in zip(node.inputs, arrays))
         if is_op(node, "Shape", "Size") or (not is_constant and is_op(node, *_MOVES)):
             results = self._move(node)
+        elif is_op(node, "Constant"):
+            held = constant_array(node.outputs[0])
+            results = None if held is None else [held]
+            arrays = [held]
         elif is_constant:
             # ConstantOfShape and Expand announce their size: look before the memory is taken.
             if self._is_too_large(node, sum(_bytes(v) for v in node.outputs), arrays):
@@ -95,7 +100,8 @@ class _Folder:
         if results is None or self._is_too_large(node, sum(a.nbytes for a in results), arrays):
             return 0
         if any(value.is_graph_output() for value in node.outputs):
-            self._miss(node, "it names a graph output")
+            if not is_op(node, "Constant"):
+                self._miss(node, "it names a graph output")
             return 0
         for value, array in zip(node.outputs, results):
             if value.uses():
