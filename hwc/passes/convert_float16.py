@@ -116,7 +116,9 @@ def _operator_reason(node: ir.Node, slots: list[Slot], version: int) -> str | No
         return "the operator has no half-precision form"
     if is_op(node, "Cast"):
         source = node.inputs[0]
-        exact = source is not None and source.dtype in (*_EXACT_IN_HALF, *_HALF.values())
+        if source is not None and source.dtype in _HALF.values():
+            return "the graph leaves half precision here on purpose"
+        exact = source is not None and source.dtype in _EXACT_IN_HALF
         return None if exact else "whole numbers above 2048 are not exact in half precision"
     bound = {slot.variable for slot in slots_of(node, version) if not slot.is_output}
     if any(slot.is_output and slot.variable not in bound for slot in slots):
