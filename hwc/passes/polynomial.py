@@ -219,8 +219,3 @@ def replace_expression(
     ordered = [node for node in dict.fromkeys(nodes) if node is not last]
     replace_nodes([*ordered, last], [new], {top: new.outputs[0]})
     return new
-
-
-def needs_opset(has: int, wanted: int, op_type: str) -> None:
-    """A near miss unless the model's opset has the operator."""
-    require(has >= wanted, f"{op_type} needs opset {wanted}, the model has {has}")

@@ -15,11 +15,12 @@ from functools import partial
 
 import onnx_ir as ir
 
-from hwc.artifacts import NearMiss
+from hwc.artifacts import NearMiss, Target
 from hwc.graph.match import sweep
 from hwc.graph.model import Namer, opset
 from hwc.passes.base import PassContext, PassReport
-from hwc.passes.polynomial import Terms, climb, find_variable, needs_opset, replace_expression
+from hwc.passes.polynomial import Terms, climb, find_variable, replace_expression
+from hwc.passes.require_operator import require_operator
 
 _CDF: Terms = {(1, 0): 0.5, (1, 1): 0.5}
 _ERF: Terms = {(1,): math.sqrt(0.5)}
@@ -29,17 +30,17 @@ _TANH: Terms = {(1,): math.sqrt(2.0 / math.pi), (3,): math.sqrt(2.0 / math.pi) *
 def recompose_gelu(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring for the two forms."""
     misses: list[NearMiss] = []
-    rule = partial(_recompose, namer=Namer(model), version=opset(model))
+    rule = partial(_recompose, namer=Namer(model), version=opset(model), target=context.target)
     count = sweep(model, ("Erf", "Tanh"), rule, misses=misses)
     return PassReport(count, tuple(misses))
 
 
-def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
+def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> None:
     assert node.inputs[0] is not None
     is_exact = node.op_type == "Erf"
     x, inner, _ = find_variable(node.inputs[0], _ERF if is_exact else _TANH)
     value = node.outputs[0]
     top, outer = climb(value, (x, value), _CDF)
-    needs_opset(version, 20, "Gelu")
+    require_operator("Gelu", version, target)
     nodes = [*inner.nodes, node, *outer.nodes]
     replace_expression(nodes, top, "Gelu", [x], namer, {"approximate": "none" if is_exact else "tanh"})

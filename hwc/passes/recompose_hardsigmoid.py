@@ -13,12 +13,13 @@ from functools import partial
 
 import onnx_ir as ir
 
-from hwc.artifacts import NearMiss
+from hwc.artifacts import NearMiss, Target
 from hwc.graph.match import skip_unless, sweep
 from hwc.graph.model import Namer, opset
 from hwc.passes.base import PassContext, PassReport
 from hwc.passes.clip_bounds import clip_bounds
-from hwc.passes.polynomial import Terms, climb, find_variable, needs_opset, replace_expression
+from hwc.passes.polynomial import Terms, climb, find_variable, replace_expression
+from hwc.passes.require_operator import require_operator
 
 RELU6_INPUT: Terms = {(0,): 3.0, (1,): 1.0}
 UNIT_INPUT: Terms = {(0,): 0.5, (1,): 1.0 / 6.0}
@@ -27,12 +28,12 @@ UNIT_INPUT: Terms = {(0,): 0.5, (1,): 1.0 / 6.0}
 def recompose_hardsigmoid(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring for the two forms."""
     misses: list[NearMiss] = []
-    rule = partial(_recompose, namer=Namer(model), version=opset(model))
+    rule = partial(_recompose, namer=Namer(model), version=opset(model), target=context.target)
     count = sweep(model, ("Clip",), rule, misses=misses)
     return PassReport(count, tuple(misses))
 
 
-def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
+def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> None:
     bounds = clip_bounds(node)
     skip_unless(bounds in ((0.0, 6.0), (0.0, 1.0)))
     clipped = node.outputs[0]
@@ -45,5 +46,5 @@ def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
     else:
         x, inner, _ = find_variable(node.inputs[0], UNIT_INPUT)
         top, nodes = clipped, [*inner.nodes, node]
-    needs_opset(version, 6, "HardSigmoid")
+    require_operator("HardSigmoid", version, target)
     replace_expression(nodes, top, "HardSigmoid", [x], namer, {"alpha": 1.0 / 6.0, "beta": 0.5})

@@ -13,24 +13,25 @@ from functools import partial
 
 import onnx_ir as ir
 
-from hwc.artifacts import NearMiss
+from hwc.artifacts import NearMiss, Target
 from hwc.graph.match import attribute, require, skip_unless, sweep
 from hwc.graph.model import Namer, opset
 from hwc.passes.base import PassContext, PassReport
 from hwc.passes.clip_bounds import clip_bounds
-from hwc.passes.polynomial import climb, find_variable, is_equal, needs_opset, replace_expression
+from hwc.passes.polynomial import climb, find_variable, is_equal, replace_expression
 from hwc.passes.recompose_hardsigmoid import RELU6_INPUT
+from hwc.passes.require_operator import require_operator
 
 
 def recompose_hardswish(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring for the two forms."""
     misses: list[NearMiss] = []
-    rule = partial(_recompose, namer=Namer(model), version=opset(model))
+    rule = partial(_recompose, namer=Namer(model), version=opset(model), target=context.target)
     count = sweep(model, ("Clip", "HardSigmoid"), rule, misses=misses)
     return PassReport(count, tuple(misses))
 
 
-def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
+def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> None:
     gate = node.outputs[0]
     assert node.inputs[0] is not None
     if node.op_type == "Clip":
@@ -45,5 +46,5 @@ def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
         is_sixth = is_equal({(0,): beta, (1,): alpha}, {(0,): 0.5, (1,): 1.0 / 6.0}, x.dtype)
         require(is_sixth, f"alpha {alpha:.6g} and beta {beta:.6g}, expected 0.166667 and 0.5")
         nodes = [node, *outer.nodes]
-    needs_opset(version, 14, "HardSwish")
+    require_operator("HardSwish", version, target)
     replace_expression(nodes, top, "HardSwish", [x], namer)

@@ -13,29 +13,30 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from hwc.artifacts import NearMiss
+from hwc.artifacts import NearMiss, Target
 from hwc.graph.match import require, skip_unless, sweep
 from hwc.graph.model import Namer, add_initializer, opset
 from hwc.passes.base import PassContext, PassReport
-from hwc.passes.polynomial import needs_opset, replace_expression, require_private
+from hwc.passes.polynomial import replace_expression, require_private
+from hwc.passes.require_operator import require_operator
 from hwc.passes.standardized import rank_of, read_affine, read_standardized
 
 
 def recompose_instancenorm(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring."""
     misses: list[NearMiss] = []
-    rule = partial(_recompose, namer=Namer(model), version=opset(model))
+    rule = partial(_recompose, namer=Namer(model), version=opset(model), target=context.target)
     count = sweep(model, ("Sqrt", "Pow"), rule, misses=misses)
     return PassReport(count, tuple(misses))
 
 
-def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
+def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> None:
     core = read_standardized(node)
     rank = rank_of(core.x)
     # One axis of three, the last, is what a transformer's layer normalization looks like; it is that pass's.
     skip_unless(rank >= 4 or len(core.axes) > 1)
     require(core.axes == tuple(range(2, rank)), f"axes {list(core.axes)} are not the spatial ones of {rank}")
-    needs_opset(version, 6, "InstanceNormalization")
+    require_operator("InstanceNormalization", version, target)
     affine = read_affine(core.z)
     nodes = [*core.nodes, *affine.nodes]
     require_private(nodes, affine.top)

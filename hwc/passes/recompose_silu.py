@@ -10,22 +10,23 @@ from functools import partial
 
 import onnx_ir as ir
 
-from hwc.artifacts import NearMiss
+from hwc.artifacts import NearMiss, Target
 from hwc.graph.match import NoMatch, sweep
 from hwc.graph.model import Namer, opset
 from hwc.passes.base import PassContext, PassReport
-from hwc.passes.polynomial import climb, needs_opset, read_expression, replace_expression
+from hwc.passes.polynomial import climb, read_expression, replace_expression
+from hwc.passes.require_operator import require_operator
 
 
 def recompose_silu(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring."""
     misses: list[NearMiss] = []
-    rule = partial(_recompose, namer=Namer(model), version=opset(model))
+    rule = partial(_recompose, namer=Namer(model), version=opset(model), target=context.target)
     count = sweep(model, ("Sigmoid",), rule, misses=misses)
     return PassReport(count, tuple(misses))
 
 
-def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
+def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> None:
     sigmoid, argument = node.outputs[0], node.inputs[0]
     assert argument is not None
     candidates = [argument]
@@ -42,7 +43,7 @@ def _recompose(node: ir.Node, *, namer: Namer, version: int) -> None:
             if miss.near:
                 raise
             continue
-        needs_opset(version, 24, "Swish")
+        require_operator("Swish", version, target)
         nodes = [*inner.nodes, node, *outer.nodes]
         replace_expression(nodes, top, "Swish", [x], namer, {"alpha": float(inner.terms[(1,)])})
         return
