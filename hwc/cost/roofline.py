@@ -182,7 +182,7 @@ def _no_static_cost(nodes: Sequence[ir.Node]) -> str:
     for node in nodes:
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             return f"{node.op_type} '{node.name}' runs a body an unknown number of times"
-        for value in [v for v in (*node.inputs, *node.outputs) if v is not None and (v.name or v.uses())]:
+        for value in [*(v for v in node.inputs if v is not None), *_results(node)]:
             if value.shape is None and value.type is not None:
                 return f"the shape of '{value.name}' is not known"
             if value.type is None:
@@ -190,13 +190,17 @@ def _no_static_cost(nodes: Sequence[ir.Node]) -> str:
     return ""
 
 
+def _results(node: ir.Node) -> list[ir.Value]:
+    """The outputs that are wanted: the first, which a node that is in no graph has too, and all that are read."""
+    return [v for i, v in enumerate(node.outputs) if i == 0 or v.uses() or v.is_graph_output()]
+
+
 def _on_host(node: ir.Node, sizes: Sizes) -> bool:
     """Whether this looks like arithmetic on shapes."""
-    results = [value for value in node.outputs if value.name or value.uses()]
     return all(
         value.dtype in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
         and elements(value, sizes, node) <= HOST_ELEMENTS
-        for value in results
+        for value in _results(node)
     ) and all(value is None or value.shape is None or elements(value, sizes, node) <= HOST_ELEMENTS
               for value in node.inputs)
 
@@ -227,7 +231,7 @@ def _border_bytes(nodes: Sequence[ir.Node], target: Target, precision: str, size
     for node in nodes:
         if node.op_type in VIEW_OPS:
             continue
-        results = [value for value in node.outputs if value.name or value.uses()]
+        results = _results(node)
         written = sum(_bytes(value, node, target, precision, sizes) for value in results)
         for value in node.inputs:
             if value is None or value in seen or value.producer() in inside:

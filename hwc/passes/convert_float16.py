@@ -3,8 +3,9 @@
 The result is strongly typed: every node's operands agree, so an engine has no precision left to choose. A node computes
 in half precision unless one of these keeps it in float32, an island:
 
-1. range or accumulation: powers, exponentials, norms, recurrences, sums over more than 512 elements, squares x * x, and
-   a square root or reciprocal of what an island made (together these are every spelling of a variance)
+1. range or accumulation: powers, exponentials, norms, recurrences, sums over more than 512 elements, squares x * x;
+   then the mean, sum with a constant, root or reciprocal of what an island made, a quotient by it and a product with
+   that reciprocal: these are the spellings of a variance, whose epsilon would become 0 and x / epsilon infinite
 2. a tensor that was seen above half of float16's 65504 on calibration data (context.amax)
 3. a constant that float16 cannot hold: finite but above 65504, or off by more than 2^-9 of its largest element, as an
    epsilon of 1e-12 is. What is computed from the former stays in float32 up to an operator with a bounded result
@@ -49,6 +50,8 @@ _NEUTRAL = (
 )
 # A number that float16 cannot hold goes through these; any other operator bounds or mixes what it reads.
 _HANDS_ON_WIDE = (*_NEUTRAL, "Add", "Sub", "Mul", "Div", "Where", "Sum")
+# With constants beside it, each of these is a step from the mean of squares to the deviation.
+_CONTINUES = ("Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "GlobalAveragePool", "Add", "Max", "Clip")
 _EXACT_IN_HALF = (ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT8)
 
 
@@ -88,6 +91,8 @@ def _choose(model: ir.Model, half: ir.DataType, amax: Mapping[str, float]) -> di
     version = opset(model)
     reasons: dict[ir.Node, str | None] = {}
     wide: set[ir.Value] = set()
+    small: set[ir.Value] = set()  # made by an island, so perhaps below what float16 tells from 0
+    steep: set[ir.Value] = set()  # one over such a value
     for node in model.graph:
         if not any(v is not None and v.dtype == ir.DataType.FLOAT for v in (*node.inputs, *node.outputs)):
             continue
@@ -101,9 +106,11 @@ def _choose(model: ir.Model, half: ir.DataType, amax: Mapping[str, float]) -> di
                 reason = reason or "it reads what may exceed float16"
                 if is_op(node, *_HANDS_ON_WIDE):
                     wide.update(node.outputs)
-        source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-        if reason is None and is_op(node, "Sqrt", "Reciprocal") and source is not None and reasons.get(source):
-            reason = "it goes on from an island"
+            reason = reason or _quotient_reason(node, small, steep)
+            if reason is not None or (is_op(node, *_NEUTRAL) and node.inputs[0] in small):
+                small.update(node.outputs)
+            if _is_reciprocal(node, small) or (is_op(node, *_NEUTRAL) and node.inputs[0] in steep):
+                steep.update(node.outputs)
         reasons[node] = reason
     _close_gaps(reasons)
     return reasons
@@ -148,7 +155,7 @@ def _value_reason(node: ir.Node, slots: list[Slot], amax: Mapping[str, float]) -
                 return f"'{slot.value.name}' reached {seen:.6g} on calibration data", False
             continue
         if is_op(node, "Clip") and slot.position > 0:
-            continue
+            array = array.clip(-FLOAT16_MAX, FLOAT16_MAX)  # beyond it bounds nothing; an epsilon has to stay one
         finite = np.abs(array[np.isfinite(array)])
         top = float(finite.max()) if finite.size else 0.0
         if top > FLOAT16_MAX:
@@ -157,6 +164,24 @@ def _value_reason(node: ir.Node, slots: list[Slot], amax: Mapping[str, float]) -
         if error > _CONSTANT_ERROR * top:
             return f"constant '{slot.value.name}' (largest {top:.3g}) loses {error / top:.1%} in float16", False
     return None, False
+
+
+def _quotient_reason(node: ir.Node, small: set[ir.Value], steep: set[ir.Value]) -> str | None:
+    computed = [value for value in node.inputs if value is not None and constant_array(value) is None]
+    if is_op(node, *_CONTINUES) and len(computed) == 1 and computed[0] in small:
+        return "it goes on from an island"
+    if is_op(node, "Div") and node.inputs[1] in small:
+        return "it divides by what an island made, which may be 0 in float16"
+    if is_op(node, "Mul") and any(value in steep for value in node.inputs):
+        return "it multiplies by the reciprocal of what an island made"
+    return None
+
+
+def _is_reciprocal(node: ir.Node, small: set[ir.Value]) -> bool:
+    if is_op(node, "Div"):
+        return node.inputs[1] in small and constant_array(node.inputs[0]) is not None
+    exponent = constant_array(node.inputs[1]) if is_op(node, "Pow") else None
+    return is_op(node, "Reciprocal") or (exponent is not None and bool((exponent < 0).any()))
 
 
 def _close_gaps(reasons: dict[ir.Node, str | None]) -> None:
