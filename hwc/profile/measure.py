@@ -4,12 +4,16 @@ Warm-up runs until the latency is stationary: samples are cut into windows, and 
 within `tolerance` of each other. If they never do within the time allowed, the profile says so instead of pretending.
 All samples are kept, warm-up too.
 
-`measure_pair` answers "is A faster than B" on a machine whose speed drifts: A and B run in turn in short blocks
-(A B B A), each pair of neighbouring blocks gives one ratio of medians, and the answer is the median ratio with a 95 %
-bootstrap interval over the pairs. Drift slower than a block cancels; a ratio of two separate runs would keep it.
+`measure_in_turn` answers "is A faster than B" on a machine whose speed drifts: all contestants run in one round, each a
+short block, and each round gives one ratio of medians; the answer is the median ratio with a 95 % bootstrap interval
+over the rounds. Drift slower than a round cancels; a ratio of two separate runs would keep it. The orders of the rounds
+are those of a Williams design, so each contestant runs equally often straight after each other one. A block opens with
+a short pause, because the threads of some runtimes spin on for a while after a run and would slow the next contestant
+down, and with one run that is not counted, because caches hold the other's data. `measure_pair` is the form for two.
 
-Limit: wall-clock latency of `Session.run` in this process, with its copies in and out. Source for the interval: Efron
-and Tibshirani, An Introduction to the Bootstrap (1993), percentile method.
+Limit: wall-clock latency of `Session.run` in this process, with its copies in and out. Sources: for the interval, Efron
+and Tibshirani, An Introduction to the Bootstrap (1993), percentile method; for the orders, Williams, Experimental
+designs balanced for the estimation of residual effects of treatments (1949).
 
 This file is part of the device half: Python 3.8, numpy.
 """
@@ -20,7 +24,8 @@ import os
 import platform
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Tuple
+from functools import partial
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -29,11 +34,16 @@ from hwc.engines.base import Progress, Session, no_progress
 from hwc.errors import UsageError
 
 _BOOTSTRAP_ROUNDS = 2000
+_MIN_ROUNDS = 6  # fewer give no interval worth the name
+_LONGEST_BLOCK_S = 0.25
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How long to measure. Times in seconds; `min_runs` wins over `duration_s` for slow models."""
+    """How long to measure. Times in seconds; `min_runs` wins over `duration_s` for slow models.
+
+    `pause_s` opens each block and `max_rounds` bounds the samples where contestants run in turn.
+    """
 
     warmup_s: float = 0.5
     max_warmup_s: float = 10.0
@@ -42,10 +52,12 @@ class MeasureOptions:
     window: int = 10
     tolerance: float = 0.05
     batch: int = 1
+    pause_s: float = 0.01
+    max_rounds: int = 10_000
 
     def __post_init__(self) -> None:
-        times_fit = self.duration_s > 0 and self.warmup_s >= 0 and self.max_warmup_s > 0
-        counts_fit = self.min_runs >= 1 and self.window >= 1 and self.batch >= 1
+        times_fit = self.duration_s > 0 and self.warmup_s >= 0 and self.max_warmup_s > 0 and self.pause_s >= 0
+        counts_fit = self.min_runs >= 1 and self.window >= 1 and self.batch >= 1 and self.max_rounds >= _MIN_ROUNDS
         if not times_fit or not counts_fit or not 0 < self.tolerance < 1:
             raise UsageError(
                 "a measurement needs a positive duration, longest warm-up, number of runs, window and batch, and a "
@@ -104,6 +116,56 @@ def measure(
     )
 
 
+@dataclass(frozen=True)
+class Contestant:
+    """One of several engines to be measured in turn; each has its own feeds because names may differ."""
+
+    name: str
+    session: Session
+    feeds: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What contestants that ran in turn took: sample i of each profile belongs to round i // block."""
+
+    profiles: Tuple[Profile, ...]
+    block: int
+
+    def ratio(self, a: int, b: int) -> PairedRatio:
+        """Latency of contestant `a` over that of `b`, paired by round."""
+        mine, other = (block_medians(self.profiles[index].latency_ns, self.block) for index in (a, b))
+        return paired_ratio([x / y for x, y in zip(mine, other)])
+
+
+def measure_in_turn(
+    contestants: Sequence[Contestant], options: MeasureOptions, *, progress: Progress = no_progress
+) -> Turns:
+    """All engines in one interleaved run of `duration_s` for each, and of at least six rounds."""
+    before = read_load()
+    warm = [_warm_up(partial(c.session.run, c.feeds), options, progress) for c in contestants]
+    # One length for all, so that each ratio compares medians of equally many runs.
+    slowest_ns = max(float(np.median(samples)) for samples, _ in warm)
+    block = max(1, min(options.window, int(_LONGEST_BLOCK_S * 1e9 / max(1.0, slowest_ns))))
+    times: List[List[int]] = [[] for _ in contestants]
+    orders = turn_orders(len(contestants))
+    total_s, rounds, start = options.duration_s * len(contestants), 0, time.perf_counter()
+    while True:
+        for index in orders[rounds % len(orders)]:
+            times[index] += _time_block(contestants[index], block, options.pause_s)
+        rounds += 1
+        elapsed = time.perf_counter() - start
+        progress("measuring in turn", min(max(elapsed / total_s, rounds / options.max_rounds), 1.0))
+        if rounds >= options.max_rounds or (elapsed >= total_s and rounds >= _MIN_ROUNDS):
+            break
+    machine = tuple(sorted({**machine_state(), "load_before": before, "load_after": read_load()}.items()))
+    profiles = tuple(
+        Profile(c.name, tuple(taken), tuple(warmup), still, options.batch, machine, c.session.layers())
+        for c, taken, (warmup, still) in zip(contestants, times, warm)
+    )
+    return Turns(profiles, block)
+
+
 def measure_pair(
     a: Session,
     b: Session,
@@ -114,36 +176,28 @@ def measure_pair(
     names: Tuple[str, str],
     progress: Progress = no_progress,
 ) -> Tuple[Profile, Profile, PairedRatio]:
-    """Two engines, interleaved; both profiles and the paired ratio of A to B."""
-    before = read_load()
-    warm_a, still_a = _warm_up(lambda: a.run(feeds_a), options, progress)
-    warm_b, still_b = _warm_up(lambda: b.run(feeds_b), options, progress)
-    times_a: List[int] = []
-    times_b: List[int] = []
-    ratios: List[float] = []
-    block = max(1, min(options.window, int(0.25e9 / max(1, int(np.median(warm_a + warm_b))))))
-    start = time.perf_counter()
-    while True:
-        flip = len(ratios) % 2 == 1  # A B B A: neither engine always runs on a cache warmed by the other
-        order = ((b, feeds_b), (a, feeds_a)) if flip else ((a, feeds_a), (b, feeds_b))
-        first, second = ([_time_one(s, f) for _ in range(block)] for s, f in order)
-        mine, other = (second, first) if flip else (first, second)
-        times_a += mine
-        times_b += other
-        ratios.append(float(np.median(mine)) / float(np.median(other)))
-        elapsed = time.perf_counter() - start
-        progress("measuring in turn", min(elapsed / (2 * options.duration_s), 1.0))
-        if elapsed >= 2 * options.duration_s and len(ratios) >= 6:
-            break
-    machine = tuple(sorted({**machine_state(), "load_before": before, "load_after": read_load()}.items()))
-    profiles = tuple(
-        Profile(n, tuple(times), tuple(warm), still, options.batch, machine, s.layers())
-        for n, times, warm, still, s in (
-            (names[0], times_a, warm_a, still_a, a),
-            (names[1], times_b, warm_b, still_b, b),
-        )
+    """Two engines, interleaved A B B A; both profiles and the paired ratio of A to B."""
+    turns = measure_in_turn(
+        (Contestant(names[0], a, feeds_a), Contestant(names[1], b, feeds_b)), options, progress=progress
     )
-    return profiles[0], profiles[1], paired_ratio(ratios)
+    return turns.profiles[0], turns.profiles[1], turns.ratio(0, 1)
+
+
+def turn_orders(count: int) -> Tuple[Tuple[int, ...], ...]:
+    """The orders of a Williams design: each contestant at each place, and after each other one, equally often.
+
+    Returns:
+        `count` orders of the numbers 0 to count - 1 if count is even, else twice as many.
+    """
+    # 0, 1, n-1, 2, n-2, ...: neighbours differ by each residue once, so its shifts hold each ordered pair once.
+    first = [(place + 1) // 2 if place % 2 else (count - place // 2) % count for place in range(count)]
+    orders = tuple(tuple((index + shift) % count for index in first) for shift in range(count))
+    return orders if count % 2 == 0 else orders + tuple(order[::-1] for order in orders)
+
+
+def block_medians(samples: Sequence[int], block: int) -> List[float]:
+    """The median of each block of `block` samples, in the order taken."""
+    return [float(np.median(samples[i : i + block])) for i in range(0, len(samples), block)]
 
 
 def paired_ratio(ratios: List[float]) -> PairedRatio:
@@ -178,6 +232,14 @@ def _warm_up(run: Callable[[], object], options: MeasureOptions, progress: Progr
             return samples, True
         if elapsed >= options.max_warmup_s:
             return samples, False
+
+
+def _time_block(contestant: Contestant, runs: int, pause_s: float) -> List[int]:
+    time.sleep(pause_s)
+    # A block of one run is of a model so slow that cold caches do not show, and a run too many would.
+    if runs > 1:
+        contestant.session.run(contestant.feeds)
+    return [_time_one(contestant.session, contestant.feeds) for _ in range(runs)]
 
 
 def _time_one(session: Session, feeds: Mapping[str, np.ndarray]) -> int:
