@@ -71,7 +71,7 @@ class _Folder:
             if is_op(node, "If"):
                 condition = constant_array(node.inputs[0])
                 if condition is not None:
-                    inline_branch(node, bool(condition.reshape(-1)[0]), self.names)
+                    inline_branch(self.model, node, bool(condition.reshape(-1)[0]), self.names)
                     count += 1
             elif is_op(node, "Where") and self._fold_where(node):
                 count += 1

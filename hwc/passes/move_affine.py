@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from hwc.graph.match import attribute, constant, is_op, only_user, require, skip_unless, static_shape
+from hwc.graph.match import attribute, constant, is_op, only_user, require, skip_unless
 from hwc.graph.model import Namer, add_initializer, bypass, can_bypass, make_node, mark_origin
 from hwc.passes.channel_affine import Affine, along_axis, on_axis, read_batchnorm, through, through_pool
 from hwc.passes.padding import explicit_pads
@@ -186,7 +186,10 @@ def _border_map(conv: ir.Node, image: ir.Value, taps: np.ndarray) -> np.ndarray 
     padded = attribute(conv, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(attribute(conv, "pads", []))
     if not padded:
         return None
-    size = static_shape(image, "the input of a padded Conv")[2:]
+    shape = list(image.shape)[2:] if image.shape is not None else []
+    known = len(shape) == len(kernel) and all(isinstance(length, int) for length in shape)
+    require(known, "the size of the image that a padded Conv reads is not static")
+    size = [int(length) for length in shape]  # type: ignore[arg-type]
     pads = explicit_pads(conv, size, kernel)
     if not any(pads):
         return None

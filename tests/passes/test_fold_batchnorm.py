@@ -73,7 +73,7 @@ def test_ahead_with_padding_is_a_border_map() -> None:
         node("Conv", ["p", "w", "wb"], ["y"], pads=[2, 1, 0, 1], dilations=[1, 2]),
     ]
     arrays = {"w": weight(3, 4, 3, 2), "wb": weight(3), **norm(4, positive=True)}
-    after, _, _ = check_pass(fold_batchnorm, build(nodes, {"x": (2, 4, 9, 6)}, ["y"], arrays), rewrites=1)
+    after, _, _ = check_pass(fold_batchnorm, build(nodes, {"x": ("n", 4, 9, 6)}, ["y"], arrays), rewrites=1)
     assert ops(after) == ["Relu", "MaxPool", "Conv", "Add"]
 
 
@@ -134,6 +134,13 @@ def test_near_misses(reason, nodes, outputs, change) -> None:
     model = build(nodes, {"x": (1, 4, 5, 5)}, outputs, arrays)
     _, step, report = run_pass(model, fold_batchnorm, context())
     assert step.rewrites == 0 and reason in report.misses[0].reason, report.misses
+
+
+def test_an_image_of_unknown_size_keeps_the_norm_before_padding() -> None:
+    nodes = [bn("x", "b"), node("Conv", ["b", "w"], ["y"], pads=[1, 1])]
+    model = build(nodes, {"x": (1, 4, "h")}, ["y"], {"w": weight(3, 4, 2), **norm(4)})
+    _, _, report = check_pass(fold_batchnorm, model, rewrites=0)
+    assert "is not static" in report.misses[0].reason
 
 
 def test_nothing_to_do_is_no_change() -> None:

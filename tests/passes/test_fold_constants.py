@@ -146,6 +146,8 @@ def test_if_gives_way_to_the_branch_that_is_taken(rank, kept) -> None:
     text = BRANCHES.replace("RANK", str(rank)).replace("float[M,K] y", "float[2,3] y")
     after, _, _ = check_pass(fold_constants, text, rewrites=4)
     assert ops(after) == [*kept, "Relu", "Neg"]
+    # Both branches and the graph call a value 'c'; only one can keep it.
+    assert len({v.name for n in after.graph for v in n.outputs}) == 5
 
 
 def test_nested_branches_return_outer_values() -> None:
@@ -182,6 +184,6 @@ def test_condition_known_only_at_run_time_stays() -> None:
 def test_the_wrong_branch_would_be_seen() -> None:
     model = model_of(BRANCHES.replace("RANK", "2").replace("float[M,K] y", "float[2,3] y"))
     broken = model.clone()
-    inline_branch(next(n for n in broken.graph if n.op_type == "If"), False, Namer(broken))
+    inline_branch(broken, next(n for n in broken.graph if n.op_type == "If"), False, Namer(broken))
     with pytest.raises(AssertionError):
         assert_same_outputs(model, broken)
