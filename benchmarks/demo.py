@@ -12,7 +12,7 @@ A figure that needs hardware which is not here is not estimated: the cell says w
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.accuracy import classify_photos
 from benchmarks.models.efficientnet_lite0 import prepare_photos
 from hwc.artifacts import Bundle
 from hwc.compile import CompileRequest, compile_model
+from hwc.errors import HwcError
 from hwc.graph.evaluate import Evaluator
 from hwc.profile.measure import MeasureOptions, measure
 from hwc.sessions import open_bundle
@@ -34,13 +35,6 @@ MODEL = "benchmarks/models/efficientnet_lite0.py:model"
 # Two precisions of one GPU target, to show what the narrower one buys; None is the target's own choice.
 ROWS = (("cpu", "auto"), ("rtx-4090", "fp32"), ("rtx-4090", "fp16"), ("agx-xavier", "auto"))
 HEAD = ("target", "engine", "precision", "size MB", "kernels plain -> hwc", "activations MB", "p50 / p95 ms", "top-1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    cells: tuple[str, ...]
 
 
 def main() -> None:
@@ -110,4 +104,7 @@ def count_photos(run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HwcError as error:
+        sys.exit(str(error))

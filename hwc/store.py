@@ -18,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import site
 import sys
@@ -194,12 +195,12 @@ def _is_input(path: str) -> bool:
 
 @cache
 def installed_versions() -> tuple[tuple[str, str], ...]:
-    """Name and version of every installed distribution, sorted."""
+    """Normalized name (lower case, '-') and version of every installed distribution, sorted."""
     found = {}
     for dist in metadata.distributions():
         name = dist.metadata["Name"]
         if name:
-            found[name.lower()] = dist.version
+            found[re.sub(r"[-_.]+", "-", name).lower()] = dist.version
     return tuple(sorted(found.items()))
 
 

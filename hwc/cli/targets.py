@@ -10,7 +10,6 @@ import click
 from hwc.cli import options
 from hwc.cli.command import Command, Group
 
-
 _NO_UNIT = ("name", "version", "count", "yes/no", "text")
 
 

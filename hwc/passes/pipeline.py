@@ -14,13 +14,14 @@ from hwc.artifacts import FusionGroup, Step
 from hwc.errors import UsageError
 from hwc.graph.text import digest_model
 from hwc.passes.base import Pass, PassContext, run_pass
+from hwc.passes.convert_float16 import convert_float16
 from hwc.passes.eliminate_identity import eliminate_identity
 from hwc.passes.form_fusion_groups import form_fusion_groups
 
 # Structure, in FP32.
 PASSES: tuple[Pass, ...] = (eliminate_identity,)
 # Then types: ranges were measured on the graph that the passes above left.
-PRECISION: tuple[Pass, ...] = ()
+PRECISION: tuple[Pass, ...] = (convert_float16,)
 # Last, because every rewrite would break up groups again.
 GROUPING: tuple[Pass, ...] = (form_fusion_groups,)
 ALL: tuple[Pass, ...] = PASSES + PRECISION + GROUPING
