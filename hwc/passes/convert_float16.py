@@ -52,6 +52,11 @@ _NEUTRAL = (
 _HANDS_ON_WIDE = (*_NEUTRAL, "Add", "Sub", "Mul", "Div", "Where", "Sum")
 # With constants beside it, each of these is a step from the mean of squares to the deviation.
 _CONTINUES = ("Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "GlobalAveragePool", "Add", "Max", "Clip")
+# Islands for what happens inside them; what they make is of the size of their input, or of one.
+_WELL_SCALED = (
+    "LRN", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization",
+    "MeanVarianceNormalization", "LSTM", "GRU", "RNN", "DequantizeLinear", "Cast", "Range", "GridSample", "RoiAlign",
+)
 _EXACT_IN_HALF = (ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT8)
 
 
@@ -100,17 +105,22 @@ def _choose(model: ir.Model, half: ir.DataType, amax: Mapping[str, float]) -> di
             continue
         slots = _half_slots(node, version, half)
         reason = _operator_reason(node, slots, version)
-        if reason is None and half == ir.DataType.FLOAT16:
-            reason, is_wide = _value_reason(node, slots, amax)
+        if half == ir.DataType.FLOAT16:
+            found, is_wide = _value_reason(node, slots, amax)
+            reason = reason or found
             if is_wide or any(slot.value in wide for slot in slots if not slot.is_output):
                 reason = reason or "it reads what may exceed float16"
                 if is_op(node, *_HANDS_ON_WIDE):
                     wide.update(node.outputs)
-            reason = reason or _quotient_reason(node, small, steep)
-            if reason is not None or (is_op(node, *_NEUTRAL) and node.inputs[0] in small):
-                small.update(node.outputs)
-            if _is_reciprocal(node, small) or (is_op(node, *_NEUTRAL) and node.inputs[0] in steep):
+            quotient = _quotient_reason(node, small, steep)
+            reason = reason or quotient
+            is_neutral = is_op(node, *_NEUTRAL)
+            if (reason is not None and _is_reciprocal(node, small)) or (is_neutral and node.inputs[0] in steep):
                 steep.update(node.outputs)
+            elif (is_neutral and node.inputs[0] in small) or (
+                reason is not None and not is_op(node, *_WELL_SCALED) and not (quotient and is_op(node, "Div", "Mul"))
+            ):
+                small.update(node.outputs)
         reasons[node] = reason
     _close_gaps(reasons)
     return reasons

@@ -96,6 +96,18 @@ def test_a_vector_of_zeros_is_normalized_to_zeros(tail: str) -> None:
     np.testing.assert_allclose(evaluate(after, feeds)[0], evaluate(model_of(text), feeds)[0], rtol=RTOL, atol=ATOL)
 
 
+def test_what_a_normalization_makes_is_of_ordinary_size() -> None:
+    after, _ = half(HEAD + """
+    agraph (float[2,3,4] x) => (float[2,3,4] y)
+    <float[3] s = {1, 1, 1}, float[3] b = {0, 0, 0}, float k = {0.5}, float six = {6}> {
+        a = InstanceNormalization(x, s, b)
+        c = Add(a, k)
+        d = Clip(c, k, six)
+        y = Div(six, d)
+    }""", rewrites=3)
+    assert type_of(after, "Div") == ["FLOAT16"]
+
+
 def test_square_written_as_a_product_is_an_island() -> None:
     _, report = half(HEAD + "agraph (float[4] x) => (float[4] y) { y = Mul(x, x) }", rewrites=0)
     assert "square" in report.misses[0].reason
