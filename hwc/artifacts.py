@@ -16,7 +16,6 @@ from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from hwc.errors import TargetError, UsageError
 
-Dim = Union[int, "DynamicDim"]
 Value = Union[int, float, str, bool, Tuple[str, ...], None]
 T = TypeVar("T")
 
@@ -39,6 +38,9 @@ class DynamicDim:
                 got=f"min {self.min}, opt {self.opt}, max {self.max}",
                 do="give the three shapes of --minShapes, --optShapes and --maxShapes in that order",
             )
+
+
+Dim = Union[int, DynamicDim]  # below its class: Python 3.8 does not resolve a name quoted inside an alias
 
 
 @dataclass(frozen=True)
