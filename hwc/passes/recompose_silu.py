@@ -11,7 +11,7 @@ from functools import partial
 import onnx_ir as ir
 
 from hwc.artifacts import NearMiss, Target
-from hwc.graph.match import NoMatch, sweep
+from hwc.graph.match import NoMatch, is_op, skip_unless, sweep
 from hwc.graph.model import Namer, opset
 from hwc.passes.base import PassContext, PassReport
 from hwc.passes.polynomial import climb, read_expression, replace_expression
@@ -29,6 +29,8 @@ def recompose_silu(model: ir.Model, context: PassContext) -> PassReport:
 def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> None:
     sigmoid, argument = node.outputs[0], node.inputs[0]
     assert argument is not None
+    # Most sigmoids are the end of a network or a gate of something else, which is nobody's near miss.
+    skip_unless(any(is_op(use.node, "Mul") for use in sigmoid.uses()))
     candidates = [argument]
     scaled = argument.producer()
     if scaled is not None and scaled.op_type in ("Mul", "Div"):
