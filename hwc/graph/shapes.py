@@ -117,7 +117,8 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
                 raise UsageError(f"input '{name}' has no shape in the file", do=f"--input-shapes {name}:1x3x224x224")
             own: list[object] = [None] * len(shapes[name])
         else:
-            own = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+            # Paddle's exporter names every open dimension '?'; that is no symbol that two of them share.
+            own = [dim if isinstance(dim, int) else None if dim.value == "?" else dim.value for dim in value.shape]
         asked = shapes.get(name, tuple(own))
         if len(asked) != len(own):
             raise UsageError(
