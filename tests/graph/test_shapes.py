@@ -172,7 +172,8 @@ def test_specs_carry_numpy_names_and_refuse_what_has_no_type():
 
 
 def test_question_marks_are_no_shared_symbol() -> None:
-    model = model_of('<ir_version: 8, opset_import: ["": 18]> agraph (float[1,N,M] x) => (float[1,A,B] y) { y = Relu(x) }')
+    head = '<ir_version: 8, opset_import: ["": 18]>'
+    model = model_of(head + "agraph (float[1,N,M] x) => (float[1,A,B] y) { y = Relu(x) }")
     model.graph.inputs[0].shape = ir.Shape([1, "?", "?"])
     (spec,) = bind_shapes(model, {"x": (1, 3, 4)})
     assert spec.shape == (1, 3, 4)
