@@ -7,7 +7,7 @@ inference, where a bad file means a crash and not an exception. The rules, each 
 2. nesting: subgraphs at most MAX_DEPTH deep;
 3. names: every value is made once along a path of scopes (ONNX IR spec, "Names Within a Graph");
 4. references: everything read is made somewhere in scope, and no node waits for itself;
-5. operators: those of the default domain exist in the opset and their attributes have the schema's types;
+5. operators: those of the default domain exist in the opset, and their attributes have the schema's names and types;
 6. tensors and their external data: see check_tensor.py.
 
 Source: https://onnx.ai/onnx/repo-docs/IR.html.
@@ -240,7 +240,12 @@ class _Checker:
             return
         for attribute in node.attribute:
             wanted = schema.attributes.get(attribute.name)
-            if wanted is not None and int(wanted.type.value) != attribute.type:
+            if wanted is None:
+                raise UsageError(
+                    f"opset {self.opset} has no attribute '{attribute.name}' for {node.op_type}",
+                    where=_label(node, where), expected=", ".join(schema.attributes) or "none",
+                )  # fmt: skip
+            if int(wanted.type.value) != attribute.type:
                 raise UsageError(
                     f"attribute '{attribute.name}' has the wrong type", where=_label(node, where),
                     expected=wanted.type.name, got=_attribute_type(attribute.type),

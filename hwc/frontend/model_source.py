@@ -6,7 +6,8 @@
     net.pt, .pth, .torchscript    a TorchScript archive (`torch.jit.save`)
 
 The callable is an nn.Module, an nn.Module class, or a function without arguments that returns a module or the path of
-an ONNX file. `example_inputs` beside it (a value, or a function without arguments) gives real inputs.
+an ONNX file. Real inputs come from `<callable>_inputs` or `example_inputs` beside it: a value, or a function without
+arguments.
 
 Limits: a Python file is code and is run; so is a TorchScript archive's, inside torch's own interpreter. A checkpoint
 (weights without a network) and a pickled module are refused with advice. Exported programs are read with torch.load
@@ -169,11 +170,12 @@ def _load_python(source: ModelSource) -> LoadedSource:
                 )
             target = getattr(target, part)
         made = _make(source, target)
-        examples = getattr(target, "example_inputs", None) or getattr(space, "example_inputs", None)
+        places = ((target, "example_inputs"), (space, f"{source.attribute}_inputs"), (space, "example_inputs"))
+        name, examples = next(((n, getattr(p, n)) for p, n in places if hasattr(p, n)), ("", None))
         if callable(examples):
-            examples = _call(source, examples, "example_inputs")
+            examples = _call(source, examples, name)
     if isinstance(made, (str, os.PathLike)):
-        return LoadedSource(source, onnx=_existing(Path(made)))
+        return LoadedSource(source, onnx=_existing(Path(made)), example_inputs=examples)
     return LoadedSource(source, module=made, example_inputs=examples)
 
 

@@ -133,18 +133,14 @@ def _file_at_fault(what: str, where: str) -> Iterator[None]:
     log.setLevel(logging.ERROR)  # It warns about what is checked and reported here.
     try:
         yield
-    except InternalError as error:
-        # The verifier blames a pass by default; here it was the file.
-        raise UsageError(
-            error.what, where=f"{where}: {error.where}" if error.where else where, expected=error.expected,
-            got=error.got, do="the file breaks ONNX's own rules: export it again",
-        ) from None  # fmt: skip
     except HwcError as error:
-        if not error.where:
-            raise type(error)(
-                error.what, where=where, expected=error.expected, got=error.got, do=error.do, source=error.source
-            ) from None
-        raise
+        # The verifier blames a pass by default; here it was the file. A hostile name may be pages long.
+        ours = isinstance(error, InternalError)
+        place = f"{where}: {error.where}" if error.where and error.where != where else where
+        raise UsageError(
+            _short(error.what), where=_short(place), expected=_short(error.expected), got=_short(error.got),
+            do="the file breaks ONNX's own rules: export it again" if ours else error.do,
+        ) from None  # fmt: skip
     except MemoryError:
         raise UsageError(what, where=where, got="it asks for more memory than there is") from None
     except Exception as error:  # see the docstring
@@ -154,6 +150,11 @@ def _file_at_fault(what: str, where: str) -> Iterator[None]:
         ) from None
     finally:
         log.setLevel(level)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 600 else f"{line[:600]} ..."
 
 
 def _cause(error: BaseException) -> str:
