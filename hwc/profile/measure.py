@@ -156,7 +156,7 @@ def measure_in_turn(
         rounds += 1
         elapsed = time.perf_counter() - start
         progress("measuring in turn", min(max(elapsed / total_s, rounds / options.max_rounds), 1.0))
-        # Whole sets of orders only: with one A B round more than B A rounds, the median would keep the drift of a round.
+        # Whole sets of orders only: with more A B rounds than B A rounds, the median would keep the drift of a round.
         is_done = elapsed >= total_s and rounds >= _MIN_ROUNDS and rounds % len(orders) == 0
         if rounds >= options.max_rounds or is_done:
             break
