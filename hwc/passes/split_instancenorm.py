@@ -2,7 +2,7 @@
 
 With S elements a channel, x seen as [N, C, S] (a view), the result is one of
 
-1. LayerNormalization over S, epsilon as it was: one kernel
+1. LayerNormalization over S, with the same epsilon
 2. the moments of R chunks of K = S / R elements, combined (Chan, Golub, LeVeque 1979; here all chunks are equal):
 
        m_r = mean(x_r)       q_r = mean((x_r - m_r)^2)
@@ -10,8 +10,9 @@ With S elements a channel, x seen as [N, C, S] (a view), the result is one of
 
    which is exact algebra, and the means over r are sums of R slices, which become part of a neighbouring kernel
 
-then y * scale + bias per channel, where those are not 1 and 0. Both forms are nearer to a float64 computation than the
-original; they never subtract mean(x)^2 from mean(x^2).
+then y * scale + bias per channel, where those are not 1 and 0. Neither form subtracts mean(x)^2 from mean(x^2): in ONNX
+Runtime, two inputs of the LinkNet below came out at most 2.5e-5 and 1.7e-4 off a float64 computation, where the
+original is 3.7e-5 and 2.0e-4 off.
 
 Reason, counted in engines of TensorRT for RTX 1.7.1 for SM86: between two convolutions InstanceNormalization with its
 activation is 3 kernels, one of them a layout change, and 5 from 32768 elements a row on, two of which only write zeros.
