@@ -97,7 +97,8 @@ def bind_feeds(specs: tuple[TensorSpec, ...], examples: dict[str, np.ndarray]) -
             expected=", ".join(f"{name} {array.dtype} {array.shape}" for name, array in examples.items()),
             got=", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs),
         )
-    return {name: np.ascontiguousarray(given[name]) for name in names}
+    # Not ascontiguousarray, which makes a scalar one-dimensional.
+    return {name: np.asarray(given[name], order="C") for name in names}
 
 
 def _export(module: Any, entry: Entry, path: Path) -> None:

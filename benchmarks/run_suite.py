@@ -37,6 +37,8 @@ from hwc.engines.base import Progress, Session, no_progress
 from hwc.profile.measure import Contestant, MeasureOptions, PairedRatio, block_medians, measure_in_turn, paired_ratio
 from hwc.store import Store
 
+# Networks of a fraction of a millisecond were up to a fifth slower in the first runs after a pause.
+OPENING_S = 0.02
 # 200 rounds of 10 runs: 24 rows of 4 contestants stay under 2 MB.
 MAX_ROUNDS = 200
 LIMIT_S = 1800
@@ -133,7 +135,7 @@ def measure_entry(
     from benchmarks.plain import make_plain
 
     row = Row(entry.name, precision, threads)
-    options = MeasureOptions(duration_s=seconds / len(NAMES), max_rounds=MAX_ROUNDS)
+    options = MeasureOptions(duration_s=seconds / len(NAMES), max_rounds=MAX_ROUNDS, opening_s=OPENING_S)
     with tempfile.TemporaryDirectory(prefix="hwc-suite-") as work, ExitStack() as stack:
         try:
             progress("exporting the plain file", 0.0)

@@ -8,8 +8,10 @@ All samples are kept, warm-up too.
 short block, and each round gives one ratio of medians; the answer is the median ratio with a 95 % bootstrap interval
 over the rounds. Drift slower than a round cancels; a ratio of two separate runs would keep it. The orders of the rounds
 are those of a Williams design, so each contestant runs equally often straight after each other one. A block opens with
-a short pause, because the threads of some runtimes spin on for a while after a run and would slow the next contestant
-down, and with one run that is not counted, because caches hold the other's data. `measure_pair` is the form for two.
+a pause, because the threads of some runtimes spin on after a run and take cores from the next contestant (seen on two
+cores: OpenVINO straight after ONNX Runtime took 1.48 times as long as alone, after 10 ms 1.16 times, after 50 ms 1.05
+times), then with runs that are not counted, because caches and threads have gone cold. `measure_pair` is the form for
+two.
 
 Limit: wall-clock latency of `Session.run` in this process, with its copies in and out. Sources: for the interval, Efron
 and Tibshirani, An Introduction to the Bootstrap (1993), percentile method; for the orders, Williams, Experimental
@@ -36,13 +38,15 @@ from hwc.errors import UsageError
 _BOOTSTRAP_ROUNDS = 2000
 _MIN_ROUNDS = 6  # fewer give no interval worth the name
 _LONGEST_BLOCK_S = 0.25
+_SLOW_S = 0.1  # a run this long hides cold caches, and many more would cost much
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
     """How long to measure. Times in seconds; `min_runs` wins over `duration_s` for slow models.
 
-    `pause_s` opens each block and `max_rounds` bounds the samples where contestants run in turn.
+    Where contestants run in turn, each block opens with `pause_s` of rest and then `opening_s` of runs that are not
+    counted (at least one), and `max_rounds` bounds the samples.
     """
 
     warmup_s: float = 0.5
@@ -52,11 +56,13 @@ class MeasureOptions:
     window: int = 10
     tolerance: float = 0.05
     batch: int = 1
-    pause_s: float = 0.01
+    pause_s: float = 0.05
+    opening_s: float = 0.0
     max_rounds: int = 10_000
 
     def __post_init__(self) -> None:
-        times_fit = self.duration_s > 0 and self.warmup_s >= 0 and self.max_warmup_s > 0 and self.pause_s >= 0
+        times_fit = self.duration_s > 0 and self.warmup_s >= 0 and self.max_warmup_s > 0
+        times_fit = times_fit and self.pause_s >= 0 and self.opening_s >= 0
         counts_fit = self.min_runs >= 1 and self.window >= 1 and self.batch >= 1 and self.max_rounds >= _MIN_ROUNDS
         if not times_fit or not counts_fit or not 0 < self.tolerance < 1:
             raise UsageError(
@@ -145,14 +151,15 @@ def measure_in_turn(
     before = read_load()
     warm = [_warm_up(partial(c.session.run, c.feeds), options, progress) for c in contestants]
     # One length for all, so that each ratio compares medians of equally many runs.
-    slowest_ns = max(float(np.median(samples)) for samples, _ in warm)
-    block = max(1, min(options.window, int(_LONGEST_BLOCK_S * 1e9 / max(1.0, slowest_ns))))
+    typical_s = [float(np.median(samples)) / 1e9 for samples, _ in warm]
+    block = max(1, min(options.window, int(_LONGEST_BLOCK_S / max(1e-9, *typical_s))))
+    openings_s = [options.opening_s if typical < _SLOW_S else 0.0 for typical in typical_s]
     times: List[List[int]] = [[] for _ in contestants]
     orders = turn_orders(len(contestants))
     total_s, rounds, start = options.duration_s * len(contestants), 0, time.perf_counter()
     while True:
         for index in orders[rounds % len(orders)]:
-            times[index] += _time_block(contestants[index], block, options.pause_s)
+            times[index] += _time_block(contestants[index], block, openings_s[index], options.pause_s)
         rounds += 1
         elapsed = time.perf_counter() - start
         progress("measuring in turn", min(max(elapsed / total_s, rounds / options.max_rounds), 1.0))
@@ -236,10 +243,12 @@ def _warm_up(run: Callable[[], object], options: MeasureOptions, progress: Progr
             return samples, False
 
 
-def _time_block(contestant: Contestant, runs: int, pause_s: float) -> List[int]:
+def _time_block(contestant: Contestant, runs: int, opening_s: float, pause_s: float) -> List[int]:
     time.sleep(pause_s)
-    # A block of one run is of a model so slow that cold caches do not show, and a run too many would.
-    if runs > 1:
+    start = time.perf_counter()
+    if runs > 1:  # a block of one run is of contestants so slow that one more would cost much
+        contestant.session.run(contestant.feeds)
+    while time.perf_counter() - start < opening_s:
         contestant.session.run(contestant.feeds)
     return [_time_one(contestant.session, contestant.feeds) for _ in range(runs)]
 
