@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.report import Machine, format_table, shorten
+from benchmarks.report import Machine, format_table
 
 if TYPE_CHECKING:
     from benchmarks.run_kernels import Figures, Row
@@ -41,6 +41,12 @@ def format_kernels(rows: Sequence[Row], machine: Machine) -> str:
         parts.append(f"## {target}\n")
         parts.append(format_table(HEAD, [_cells(row) for row in own]))
         parts.append("Verdicts: " + ", ".join(f"{name} {count}" for name, count in verdicts.most_common()) + ".")
+        parts += [
+            f"- {row.model}, {side} refused: {figures.refused}"
+            for row in own
+            for side, figures in (("plain", row.plain), ("hwc", row.hwc))
+            if figures.refused
+        ]
         parts += [f"MiniLM: {share}." for share in [_share(row) for row in own if row.model == "minilm"] if share]
         parts.append("")
     return "\n".join(parts)
@@ -66,7 +72,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _kernels(figures: Figures) -> str:
-    return shorten(f"refused: {figures.refused}") if figures.refused else f"{figures.kernels} ({figures.fills})"
+    return "refused" if figures.refused else f"{figures.kernels} ({figures.fills})"
 
 
 def _change(plain: int, hwc: int) -> str:
