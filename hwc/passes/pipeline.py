@@ -14,12 +14,85 @@ from hwc.artifacts import FusionGroup, Step
 from hwc.errors import UsageError
 from hwc.graph.text import digest_model
 from hwc.passes.base import Pass, PassContext, run_pass
+from hwc.passes.canonicalize_arithmetic import canonicalize_arithmetic
+from hwc.passes.canonicalize_clip import canonicalize_clip
+from hwc.passes.canonicalize_gemm import canonicalize_gemm
+from hwc.passes.canonicalize_global_pool import canonicalize_global_pool
+from hwc.passes.canonicalize_operand_order import canonicalize_operand_order
+from hwc.passes.chunk_lstm import chunk_lstm
+from hwc.passes.commute_average_pool import commute_average_pool
+from hwc.passes.commute_relu_max_pool import commute_relu_max_pool
 from hwc.passes.convert_float16 import convert_float16
+from hwc.passes.decompose_scatter_add import decompose_scatter_add
+from hwc.passes.eliminate_cast import eliminate_cast
+from hwc.passes.eliminate_duplicate import eliminate_duplicate
 from hwc.passes.eliminate_identity import eliminate_identity
+from hwc.passes.eliminate_reshape import eliminate_reshape
+from hwc.passes.eliminate_transpose import eliminate_transpose
+from hwc.passes.fold_affine import fold_affine
+from hwc.passes.fold_batchnorm import fold_batchnorm
+from hwc.passes.fold_constants import fold_constants
+from hwc.passes.fold_input_normalization import fold_input_normalization
+from hwc.passes.fold_pads import fold_pads
 from hwc.passes.form_fusion_groups import form_fusion_groups
+from hwc.passes.merge_conv_average_pool import merge_conv_average_pool
+from hwc.passes.merge_linear import merge_linear
+from hwc.passes.merge_parallel_convs import merge_parallel_convs
+from hwc.passes.merge_parallel_matmuls import merge_parallel_matmuls
+from hwc.passes.narrow_int64 import narrow_int64
+from hwc.passes.permute_flatten_gemm import permute_flatten_gemm
+from hwc.passes.recompose_gelu import recompose_gelu
+from hwc.passes.recompose_gemm import recompose_gemm
+from hwc.passes.recompose_hardsigmoid import recompose_hardsigmoid
+from hwc.passes.recompose_hardswish import recompose_hardswish
+from hwc.passes.recompose_instancenorm import recompose_instancenorm
+from hwc.passes.recompose_layernorm import recompose_layernorm
+from hwc.passes.recompose_prelu import recompose_prelu
+from hwc.passes.recompose_silu import recompose_silu
+from hwc.passes.split_instancenorm import split_instancenorm
+from hwc.passes.widen_integers import widen_integers
 
 # Structure, in FP32.
-PASSES: tuple[Pass, ...] = (eliminate_identity,)
+PASSES: tuple[Pass, ...] = (
+    fold_constants,  # first: weights that a graph computes (ConstantOfShape, slices) are constants to all below
+    eliminate_identity,
+    eliminate_cast,
+    canonicalize_clip,  # before the hard activations, which look for Clip
+    recompose_hardsigmoid,  # before fold_affine, which would swallow its + 3 and / 6
+    recompose_hardswish,
+    recompose_silu,
+    recompose_gelu,
+    recompose_layernorm,  # before canonicalize_global_pool: their means look alike
+    recompose_instancenorm,
+    recompose_prelu,
+    canonicalize_arithmetic,  # after the recompositions, which want the arithmetic as exporters write it
+    canonicalize_global_pool,
+    fold_input_normalization,  # before fold_pads, which changes what lies at the border of the first Conv
+    fold_pads,
+    recompose_gemm,
+    canonicalize_gemm,
+    fold_batchnorm,  # after fold_pads: a shift folds forward only where it can see the padding
+    fold_affine,
+    commute_relu_max_pool,  # after BatchNormalization is gone, so that the pool stands right behind the Conv
+    commute_average_pool,  # before the next: moving a pool over a 1x1 saves more than merging it
+    merge_conv_average_pool,
+    chunk_lstm,  # after fold_constants: it needs constant weights
+    merge_linear,  # after chunk_lstm, whose hoisted projection it may join
+    merge_parallel_convs,
+    merge_parallel_matmuls,
+    permute_flatten_gemm,  # before split_instancenorm: it stays away from InstanceNormalization and must still see it
+    split_instancenorm,
+    eliminate_transpose,
+    eliminate_reshape,
+    widen_integers,  # from here on, integers: ranges are proved on the final structure
+    decompose_scatter_add,
+    narrow_int64,
+    canonicalize_operand_order,
+    fold_constants,  # again: the rewrites above made constant arithmetic of their own
+    eliminate_cast,  # again: narrow_int64 leaves pairs of casts
+    eliminate_duplicate,
+    eliminate_identity,  # again: eliminate_duplicate and fold_constants may leave one-input nodes
+)
 # Then types: ranges were measured on the graph that the passes above left.
 PRECISION: tuple[Pass, ...] = (convert_float16,)
 # Last, because every rewrite would break up groups again.
