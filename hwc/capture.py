@@ -8,8 +8,10 @@ files that were read the first time (see hwc.store), so a second compile does no
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +84,8 @@ def _capture(source: ModelSource, shapes: InputShapes, folder: Path) -> None:
     from hwc.graph.shapes import bind_shapes, read_specs
     from hwc.graph.text import digest_model
 
-    with watch_reads() as seen:
+    # What the model prints goes to stderr: stdout belongs to the verb, and may be one JSON document.
+    with watch_reads() as seen, contextlib.redirect_stdout(sys.stderr):
         loaded = load_source(source)
         if loaded.onnx is not None:
             model, feeds, notes = _capture_onnx(loaded.onnx, shapes, loaded.example_inputs)

@@ -27,13 +27,11 @@ from hwc.build import build_engine, build_plain
 from hwc.bundle import SCHEMA, hash_files, staged_folder, write_manifest
 from hwc.capture import MODEL, capture_model
 from hwc.engines.base import Progress, no_progress
-from hwc.errors import UsageError
 from hwc.frontend.input_shapes import InputShapes
-from hwc.optimize import Normalization, OptimizeOptions, optimize_model
+from hwc.optimize import Normalization, OptimizeOptions, check_precision, optimize_model
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 from hwc.targets.probe import probe_cpu, with_probed
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 # Kept in the manifest: these decide what came out.
 _VERSIONS = (
     "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "tensorrt", "tensorrt-rtx-cu12", "torch",
@@ -58,17 +56,7 @@ class CompileRequest:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.precision == "int8":
-            raise UsageError(
-                "this version of hwc does not quantize",
-                expected=", ".join(PRECISIONS),
-                got="int8",
-                do="a model that already carries Q/DQ nodes is compiled as it is with --precision fp32",
-            )
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"no precision is called '{self.precision}'", expected=", ".join(PRECISIONS), got=self.precision
-            )
+        check_precision(self.precision)
 
 
 def compile_model(

@@ -24,12 +24,13 @@ from hwc.artifacts import FusionGroup, Step, Target, TensorSpec, from_json, to_j
 from hwc.capture import FEEDS, MODEL, Captured, load_arrays, save_arrays
 from hwc.compare import Difference, compare_outputs, tolerance_of
 from hwc.engines.base import Progress
-from hwc.errors import EngineError, TargetError
+from hwc.errors import EngineError, TargetError, UsageError
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 EXPECTED = "expected.npz"
 RECORD = "optimize.json"
 # Opset 17 is the oldest that has LayerNormalization; TensorRT 8.5 parses up to it. Unknown parsers get no newer one.
@@ -55,6 +56,9 @@ class OptimizeOptions:
     backend: str
     without_passes: tuple[str, ...] = ()
     normalization: tuple[Normalization, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,19 @@ def optimize_model(
     return _read(kept), True
 
 
+def check_precision(precision: str) -> None:
+    """Raises UsageError unless this version compiles in that precision."""
+    if precision == "int8":
+        raise UsageError(
+            "this version of hwc does not quantize",
+            expected=", ".join(PRECISIONS),
+            got="int8",
+            do="a model that already carries Q/DQ nodes is compiled as it is with --precision fp32",
+        )
+    if precision not in PRECISIONS:
+        raise UsageError(f"no precision is called '{precision}'", expected=", ".join(PRECISIONS), got=precision)
+
+
 def target_key(target: Target) -> str:
     """Digest of all that a target states."""
     return key_of(to_json(target))
@@ -129,6 +146,7 @@ def _optimize(captured: Captured, target: Target, options: OptimizeOptions, fold
 
     model, notes = _load_for(captured, target)
     feeds = load_arrays(captured.folder / FEEDS)
+    _check_normalization(options.normalization, feeds)
     raw = _raw_feeds(feeds, options.normalization)
     expected = Evaluator(captured.folder / MODEL).run(_normalized(raw, options.normalization))
     fold = tuple(InputNormalization(n.input, n.mean, n.std, n.as_uint8) for n in options.normalization)
@@ -208,7 +226,6 @@ def _load_for(captured: Captured, target: Target) -> tuple[ir.Model, list[str]]:
     """The captured graph at an opset that the target's parser takes."""
     import onnx_ir as ir
 
-    from hwc.errors import UsageError
     from hwc.frontend.convert_opset import convert_opset
     from hwc.graph.model import opset
     from hwc.graph.shapes import infer_shapes
@@ -238,6 +255,26 @@ def _with_ranges(found: tuple[TensorSpec, ...], asked: tuple[TensorSpec, ...]) -
     """The specs of the graph with the ranges that the user gave: a graph knows only that a dimension is open."""
     shapes = {spec.name: spec.shape for spec in asked}
     return tuple(TensorSpec(spec.name, spec.dtype, shapes.get(spec.name, spec.shape)) for spec in found)
+
+
+def _check_normalization(folded: tuple[Normalization, ...], feeds: Mapping[str, np.ndarray]) -> None:
+    """Raises UsageError for an input that is not there, not of floats, or of another number of channels."""
+    for n in folded:
+        if n.input not in feeds:
+            raise UsageError(f"--normalize: no input is called '{n.input}'", expected=", ".join(feeds), got=n.input)
+        array = feeds[n.input]
+        if array.dtype.kind != "f" or array.ndim < 2:
+            raise UsageError(
+                f"--normalize: input '{n.input}' is no batch of float channels",
+                expected="float32 of shape NxCx...",
+                got=f"{array.dtype} of rank {array.ndim}",
+            )
+        if len(n.mean) not in (1, array.shape[1]):
+            raise UsageError(
+                f"--normalize: input '{n.input}' has another number of channels",
+                expected=f"{array.shape[1]} means and standard deviations, or one",
+                got=str(len(n.mean)),
+            )
 
 
 def _raw_feeds(feeds: Mapping[str, np.ndarray], folded: tuple[Normalization, ...]) -> dict[str, np.ndarray]:

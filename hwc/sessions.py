@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hwc.artifacts import BuildKey, Target, TensorSpec
-from hwc.bundle import read_bundle, verify_bundle
+from hwc.bundle import full_disk_named, read_bundle, verify_bundle
 from hwc.engines import base as engines
 from hwc.engines.base import Session, check_feeds
 from hwc.errors import UsageError
@@ -96,14 +96,39 @@ def make_feeds(
 
 
 def save_outputs(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes the arrays to an .npz by name, through a temporary sibling."""
+    """Writes the arrays to an .npz by name; errors as in `staged_file`."""
+    with staged_file(path) as partial, partial.open("wb") as stream:
+        np.savez(stream, **dict(arrays))  # type: ignore[arg-type]
+
+
+def check_output_file(path: Path) -> None:
+    """Refuses what a rename would destroy: run as root, `-o /dev/null` would replace the device.
+
+    Raises:
+        UsageError: something other than a regular file is there.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{path} is not a regular file", expected="the name of a file to write", do="choose another -o"
+        )
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling of `path` that takes its place when the block ends without an error.
+
+    Raises:
+        UsageError: `path` is something other than a file, or cannot be written.
+        EngineError: the disk is full.
+    """
+    check_output_file(path)
     partial = path.with_name(f".{path.name}.tmp")
     try:
-        with partial.open("wb") as stream:
-            np.savez(stream, **dict(arrays))  # type: ignore[arg-type]
-        os.replace(partial, path)
+        with full_disk_named(path):
+            yield partial
+            os.replace(partial, path)
     except OSError as error:
-        raise UsageError("cannot write the outputs", where=str(path), got=str(error)) from None
+        raise UsageError("cannot write the file", where=str(path), got=str(error), do="choose another -o") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

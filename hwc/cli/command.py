@@ -10,13 +10,14 @@ Exit codes: 0 passed, 1 the verdict is no, 2 usage, 3 target, 4 engine, 70 inter
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import Any
 
 import click
 
-from hwc.errors import HwcError, InternalError
+from hwc.errors import HwcError, InternalError, UsageError
 
 # trtexec spellings that differ by more than case from ours.
 _ALIASES = {
@@ -28,6 +29,8 @@ _ALIASES = {
     "--dump-layer-info": "--layers",
     "--export-times": "--output",
     "--iterations": "--min-runs",
+    "--int8": "--precision=int8",  # refused there, with a next step
+    "--bf16": "--precision=bf16",
 }
 
 
@@ -69,6 +72,13 @@ class Command(click.Command):
             )
             _print_error(wrapped_memory, as_json)
             raise click.exceptions.Exit(wrapped_memory.exit_code) from None
+        except SystemExit as error:
+            # A model's file is code of the user's and may call exit(); its code must not pass for ours.
+            ended = UsageError(
+                "the model's code ended the program", got=f"SystemExit({error.code!r})", do="take its exit() out"
+            )
+            _print_error(ended, as_json)
+            raise click.exceptions.Exit(ended.exit_code) from None
         finally:
             if getattr(self, "has_verdict", True):
                 click.echo(f"&&&& {'PASSED' if ok else 'FAILED'} {path}", err=as_json)
@@ -82,12 +92,6 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
-        except (KeyboardInterrupt, click.Abort):
-            sys.exit(130)
-        except BrokenPipeError:
-            # `hwc ... | head` closed the pipe; that is not an error of ours.
-            sys.stderr.close()
-            sys.exit(0)
         except Exception as error:  # the last net: a bug must still be one clear message
             import traceback
 
@@ -101,6 +105,18 @@ class Group(click.Group):
                 False,
             )
             sys.exit(InternalError.exit_code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Here and not in `main`, where click has already made exit code 1 of both.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(130) from None
+        except BrokenPipeError:
+            # `hwc ... | head` closed the pipe; that is not an error of ours. What is buffered goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
 
 
 def normalize_args(args: list[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
@@ -47,8 +46,7 @@ def doctor(target: str, output_format: str) -> None:
             click.echo(f"{name:<28} {value}")
         for name, builds, runs in engines:
             click.echo(f"engine {name:<21} {'builds' if builds else 'does not build'} here, {_runs(runs, builds)}")
-        writable = Path.home().exists()
-        click.echo(f"step cache {'~/.cache/hwc' if writable else 'unavailable: no home folder'}")
+        click.echo(f"step cache {options.default_cache()}")
         for difference in differences:
             click.echo(f"differs from {target}: {difference.fact}: expected {difference.expected}, {difference.found}")
     if differences:

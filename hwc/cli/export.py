@@ -24,7 +24,9 @@ def export(
     """Export MODEL to ONNX and prove that the graph computes what the model computes."""
     from hwc.capture import MODEL, capture_model
     from hwc.graph.save import copy_model_file
+    from hwc.sessions import check_output_file
 
+    check_output_file(output)
     shapes = options.parse_input_shapes(input_shapes, min_shapes, opt_shapes, max_shapes)
     with options.open_store(cache_dir, no_cache) as store:
         captured, reused = capture_model(model, shapes, store=store)

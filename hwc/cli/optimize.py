@@ -36,7 +36,10 @@ def optimize(
     from hwc.compile import resolve_target
     from hwc.graph.save import copy_model_file
     from hwc.optimize import OptimizeOptions, optimize_model
+    from hwc.sessions import check_output_file
 
+    if output is not None:
+        check_output_file(output)
     shapes = options.parse_input_shapes(input_shapes, min_shapes, opt_shapes, max_shapes)
     with options.open_store(cache_dir, no_cache) as store, options.progress_bar("optimize") as progress:
         hardware = resolve_target(target, store)

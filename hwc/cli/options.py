@@ -36,13 +36,18 @@ def shapes(command: Any) -> Any:
     return command
 
 
+def default_cache() -> Path:
+    """$HWC_CACHE_DIR, else ~/.cache/hwc."""
+    return Path(os.environ.get("HWC_CACHE_DIR") or Path("~/.cache/hwc").expanduser())
+
+
 def cache(command: Any) -> Any:
     """--cache-dir and --no-cache; the environment is read here and nowhere below."""
     command = click.option("--no-cache", is_flag=True, help="Neither read nor write the step cache.")(command)
     return click.option(
         "--cache-dir",
         type=click.Path(path_type=Path, file_okay=False),
-        default=lambda: Path(os.environ.get("HWC_CACHE_DIR", Path.home() / ".cache" / "hwc")),
+        default=default_cache,
         show_default="~/.cache/hwc",
         help="Where finished steps are kept.",
     )(command)

@@ -32,8 +32,10 @@ def profile(
     """Measure a bundle's latency; with --vs, two bundles in turn and their paired ratio."""
     from hwc.profile.measure import MeasureOptions, measure, measure_pair
     from hwc.profile.report import format_profile, summarize
-    from hwc.sessions import make_feeds, open_bundle
+    from hwc.sessions import check_output_file, make_feeds, open_bundle, staged_file
 
+    if output is not None:
+        check_output_file(output)  # before the measurement, not after it
     how = MeasureOptions(warmup_s=warmup_ms / 1e3, duration_s=duration, min_runs=min_runs)
     given = options.load_inputs(load_inputs)
     with options.progress_bar("profile") as progress:
@@ -60,7 +62,9 @@ def profile(
             profiles[0] = dataclasses.replace(profiles[0], layers=timed.layers)
     if output is not None:
         content = [json.loads(_json(p)) for p in profiles]
-        output.write_text(json.dumps({"profiles": content, "ratio": ratio and dataclasses.asdict(ratio)}, indent=1))
+        samples = {"profiles": content, "ratio": ratio and dataclasses.asdict(ratio)}
+        with staged_file(output) as partial:
+            partial.write_text(json.dumps(samples, indent=1))
     if output_format == "json":
         shown = [{**summarize(p), "layers": [dataclasses.asdict(k) for k in p.layers]} for p in profiles]
         click.echo(json.dumps({"profiles": shown, "ratio": ratio and dataclasses.asdict(ratio)}, indent=1))
