@@ -6,7 +6,8 @@
 x: [N, C, spatial...] of rank 4 or 5. Engines of every target have the pool with an INT8 kernel, where a reduction is
 often kept in floating point, and `commute_average_pool` can then move it before a 1x1 Conv. Runs behind the passes
 that recompose normalizations, whose means look the same. Limit: rank 3 stays, since [N, C, length] cannot be told from
-a transformer's [batch, sequence, features]; a mean that drops its axes stays as well.
+a transformer's [batch, sequence, features]; a mean that drops its axes stays as well. Not for TensorRT for RTX: with
+1.7.1 on sm_86, light ResNet-50 has 58 kernels with its AveragePool and 59 with GlobalAveragePool.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ _POOLS = {"ReduceMean": "GlobalAveragePool", "AveragePool": "GlobalAveragePool",
 def canonicalize_global_pool(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring for the two cases."""
     misses: list[NearMiss] = []
-    count = sweep(model, tuple(_POOLS), partial(_canonicalize, namer=Namer(model)), misses=misses)
+    rule = partial(_canonicalize, namer=Namer(model), engine=context.target.engine)
+    count = sweep(model, tuple(_POOLS), rule, misses=misses)
     return PassReport(count, tuple(misses))
 
 
-def _canonicalize(node: ir.Node, *, namer: Namer) -> None:
+def _canonicalize(node: ir.Node, *, namer: Namer, engine: str) -> None:
     x, result = node.inputs[0], node.outputs[0]
     assert x is not None
     rank = rank_of(x)
@@ -41,6 +43,7 @@ def _canonicalize(node: ir.Node, *, namer: Namer) -> None:
     else:
         skip_unless(reduced_axes(node) == tuple(range(2, rank)))
         require(attribute(node, "keepdims", 1), "the mean drops its axes")
+    require(engine != "tensorrt_rtx", "TensorRT for RTX has fewer kernels with the pool or mean as it stands")
     new = make_node(
         _POOLS[node.op_type],
         [x],

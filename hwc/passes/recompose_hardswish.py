@@ -5,6 +5,8 @@
 
 Behind a Conv the four nodes of the first form cost four passes over the feature map wherever an engine does not fuse
 them; HardSwish is one, and one that the fusion groups know. Howard et al., "Searching for MobileNetV3", 2019, 5.2.
+Not for TensorRT for RTX, which fuses the arithmetic itself: with 1.7.1 on sm_86, the PP-OCRv4 classifier has 76
+kernels as exported and 78 with the operator.
 """
 
 from __future__ import annotations
@@ -47,4 +49,5 @@ def _recompose(node: ir.Node, *, namer: Namer, version: int, target: Target) -> 
         require(is_sixth, f"alpha {alpha:.6g} and beta {beta:.6g}, expected 0.166667 and 0.5")
         nodes = [node, *outer.nodes]
     require_operator("HardSwish", version, target)
+    require(target.engine != "tensorrt_rtx", "TensorRT for RTX has fewer kernels with the arithmetic written out")
     replace_expression(nodes, top, "HardSwish", [x], namer)

@@ -1,8 +1,20 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
 from hwc.passes.canonicalize_global_pool import canonicalize_global_pool
-from tests.passes.check import check_pass, ops
+from tests.passes.check import check_pass as check_for
+from tests.passes.check import context, ops
+
+# TensorRT for RTX is the one engine that this pass leaves alone.
+check_pass = partial(check_for, ctx=context("t4"))
+
+
+def test_tensorrt_rtx_keeps_what_it_fuses_itself() -> None:
+    pool = text("y = AveragePool<kernel_shape = [5, 7]>(x)")
+    _, _, report = check_for(canonicalize_global_pool, pool, feeds=FEEDS, rewrites=0)
+    assert "TensorRT for RTX" in report.misses[0].reason
 
 FEEDS = {"x": np.ones((2, 3, 5, 7), np.float32)}
 

@@ -1,8 +1,19 @@
+from functools import partial
+
 import pytest
 
 from hwc.passes.recompose_hardswish import recompose_hardswish
-from tests.passes.check import check_pass, ops
+from tests.passes.check import check_pass as check_for
+from tests.passes.check import context, ops
 from tests.passes.scalars import with_scalars
+
+# TensorRT for RTX is the one engine that this pass leaves alone.
+check_pass = partial(check_for, ctx=context("t4"))
+
+
+def test_tensorrt_rtx_keeps_what_it_fuses_itself() -> None:
+    _, _, report = check_for(recompose_hardswish, graph(PADDLE), rewrites=0)
+    assert "TensorRT for RTX" in report.misses[0].reason
 
 
 def graph(body: str, result: str = "float[2,3] y", opset: int = 18) -> str:

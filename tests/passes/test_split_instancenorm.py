@@ -148,8 +148,8 @@ def test_engines_have_fewer_kernels(side, before, now, tmp_path) -> None:
         node("Conv", ["x", "w"], ["c"], pads=[1] * 6), node("InstanceNormalization", ["c", "s", "b"], ["i"]),
         node("Relu", ["i"], ["r"]), node("Conv", ["r", "w"], ["y"], pads=[1] * 6),
     ]
-    arrays = {"w": weight(4, 4, 3, 3, 3), "s": np.ones(4, np.float32), "b": np.zeros(4, np.float32)}
-    model = build(nodes, {"x": (1, 4, side, side, side)}, ["y"], arrays)
+    arrays = {"w": weight(16, 16, 3, 3, 3), "s": np.ones(16, np.float32), "b": np.zeros(16, np.float32)}
+    model = build(nodes, {"x": (1, 16, side, side, side)}, ["y"], arrays)
     after, _, _ = run_pass(model, split_instancenorm, RTX)
     counts = []
     for name, one in (("before", model), ("after", after)):
