@@ -50,6 +50,7 @@ from hwc.passes.recompose_layernorm import recompose_layernorm
 from hwc.passes.recompose_prelu import recompose_prelu
 from hwc.passes.recompose_silu import recompose_silu
 from hwc.passes.split_instancenorm import split_instancenorm
+from hwc.passes.transpose_attention import transpose_attention
 from hwc.passes.widen_integers import widen_integers
 
 # Structure, in FP32.
@@ -79,6 +80,7 @@ PASSES: tuple[Pass, ...] = (
     chunk_lstm,  # after fold_constants: it needs constant weights
     merge_linear,  # after chunk_lstm, whose hoisted projection it may join
     merge_parallel_convs,
+    transpose_attention,  # before the next, which would merge Q, K and V in a form that still copies every head
     merge_parallel_matmuls,
     permute_flatten_gemm,  # before split_instancenorm: it stays away from InstanceNormalization and must still see it
     split_instancenorm,
