@@ -4,7 +4,9 @@
 
 x is read once, and one wide product fills more tiles than three narrow ones. MatMul with a constant matrix at the
 right, each with its bias Add or none of them with one, and Gemm in its plain form (`canonicalize_gemm` comes first).
-Gated by the estimate, since a Split moves the result once more where an engine cannot read a slice in place.
+Gated by the estimate, since a Split moves the result once more where an engine cannot read a slice in place. With
+TensorRT for RTX 1.7.1 for SM86 the merge costs no kernel, unlike that of Convs: onet has 14 instead of 16, transnetv2
+79 instead of 80, minilm 79 either way (there `transpose_attention` comes first).
 """
 
 from __future__ import annotations
