@@ -239,8 +239,11 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _beside(path: Path | None) -> Iterator[None]:
-    """The file's own folder first on the import path, as `python file.py` would have it."""
-    folder = str(path.absolute().parent) if path is not None else str(Path.cwd())
+    """The file's own folder first on the import path, or, inside a package, the folder that holds the whole package."""
+    place = path.absolute().parent if path is not None else Path.cwd()
+    while path is not None and (place / "__init__.py").is_file() and place != place.parent:
+        place = place.parent
+    folder = str(place)
     sys.path.insert(0, folder)
     try:
         yield

@@ -132,6 +132,7 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
         value.shape = ir.Shape([d if isinstance(d, int) else symbol[i] for i, d in enumerate(bound[name].shape)])
         if value.type is None:
             value.type = ir.TensorType(ir.DataType.FLOAT)
+    declared = {value: value.shape for value in model.graph.outputs}
     forget_shapes(model)
     try:
         infer_shapes(model, "with these input shapes")
@@ -141,6 +142,9 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, tuple[int | DynamicDim, ..
             error.what, expected="input shapes that fit the model", got=f"{given}: {error.got}",
             do="give other --input-shapes",
         ) from None
+    for value, shape in declared.items():
+        if value.shape is None:  # behind an If, inference knows the type alone; the file said more
+            value.shape = shape
     return tuple(bound[name] for name in inputs)
 
 
