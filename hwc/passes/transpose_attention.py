@@ -47,8 +47,8 @@ def transpose_attention(model: ir.Model, context: PassContext) -> PassReport:
 def copies_heads(target: Target) -> bool:
     """Whether the target's builder takes a copy for each of Q, K, V and the result to cut heads out of rows.
 
-    Counted for TensorRT for RTX, see the module docstring. TensorRT and OpenVINO recognize attention in the exported
-    form, which the rewrite would hide from them.
+    Counted for TensorRT for RTX, see the module docstring. TensorRT and OpenVINO were not counted; both have fusions
+    for attention in its exported form, which the rewrite could hide from them.
     """
     return target.engine == "tensorrt_rtx"
 
