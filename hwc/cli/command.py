@@ -50,7 +50,7 @@ class Command(click.Command):
         return super().parse_args(ctx, normalize_args(args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        path = "hwc." + ".".join(ctx.command_path.split()[1:])
+        path = "hwc." + ".".join(_verbs(ctx))
         as_json = ctx.params.get("output_format") == "json"
         ok = False
         try:
@@ -131,6 +131,11 @@ def normalize_args(args: list[str]) -> list[str]:
         flag = _ALIASES.get(flag, flag)
         result.append(value if flag == "--onnx" and equals else f"{flag}{equals}{value}")
     return result
+
+
+def _verbs(ctx: click.Context) -> list[str]:
+    """The verb and those above it, without the program's own name (which is "python -m hwc" for some)."""
+    return [] if ctx.parent is None else [*_verbs(ctx.parent), ctx.info_name or ""]
 
 
 def _print_error(error: HwcError, as_json: bool) -> None:

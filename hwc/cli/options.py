@@ -145,6 +145,8 @@ def parse_normalization(texts: tuple[str, ...]) -> tuple[Any, ...]:
 
 def load_inputs(texts: tuple[str, ...]) -> dict[str, Any]:
     """`--load-inputs x:file.npy` flags (trtexec's spelling), or one .npz with all inputs."""
+    import zipfile
+
     import numpy as np
 
     from hwc.errors import UsageError
@@ -154,12 +156,11 @@ def load_inputs(texts: tuple[str, ...]) -> dict[str, Any]:
         name, _, path = text.rpartition(":")
         try:
             loaded = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            # The arrays of an .npz are read only when asked for, so a damaged one shows here.
+            found = {name: loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UsageError(
                 "cannot read the input file", where=path, got=str(error), expected=".npy or .npz"
             ) from None
-        if isinstance(loaded, np.ndarray):
-            feeds[name] = loaded
-        else:
-            feeds.update({key: loaded[key] for key in loaded.files})
+        feeds.update(found)
     return feeds
