@@ -23,8 +23,8 @@ a constant are in the count and again in brackets: the `light_*` networks make t
 
 Plain: the original ONNX file, or what torch's exporter writes; open dimensions fixed to the same sizes, nothing else.
 Both engines: same builder, same options, FP32, strongly typed, TF32 off. No GPU took part, so no speed is claimed.
-WORSE: more kernels, with or without fills, or over 1 % more activation memory. better: not WORSE, and fewer kernels or
-over 1 % less memory.
+WORSE: more kernels, or over 1 % more activation memory. mixed: fewer kernels in all, more besides the fills. better:
+neither, and fewer kernels or over 1 % less memory.
 """
 
 
