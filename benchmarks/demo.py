@@ -3,10 +3,10 @@
     python -m benchmarks.demo [--out demo-out]
 
 EfficientNet-Lite0 is compiled for this CPU (built, run, measured), for an RTX 4090 (TensorRT for RTX builds the real
-engine with no GPU present, so its kernels and memory are read back, and nothing about it is timed) and for AGX Xavier (the
-bundle; the board builds the engine). Top-1 counts the photos whose first guess is the label, of 20; PyTorch in FP32
-gets 18. A graph for absent hardware is judged in ONNX Runtime, which runs the same graph with other kernels, and says so.
-A figure that needs hardware which is not here is not estimated: the cell says what it needs.
+engine with no GPU present, so its kernels and memory are read back, and nothing about it is timed) and for AGX Xavier
+(the bundle; the board builds the engine). Top-1 counts the photos whose first guess is the label, of 20; PyTorch in
+FP32 gets 18. A graph for absent hardware is judged in ONNX Runtime, which runs the same graph with other kernels, and
+says so. A figure that needs hardware which is not here is not estimated: the cell says what it needs.
 """
 
 from __future__ import annotations
