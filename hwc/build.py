@@ -80,7 +80,8 @@ def build_plain(
         inputs = narrow_plain(captured, precision, target, backend, work / MODEL)
         request = engines.BuildRequest(
             model=work / MODEL, target=target, inputs=inputs, outputs=captured.outputs, precision=precision, key=key,
-            out_dir=work, options=options, threads=threads, progress=progress,
+            out_dir=work, options=options, threads=threads,
+            progress=lambda what, fraction: progress(what, 0.8 + 0.15 * fraction),
         )  # fmt: skip
         engine = engines.build(backend, request)
         (folder / _RECORD).write_text(to_json(engine))

@@ -69,6 +69,7 @@ def compile_model(
         TargetError: the target cannot do what was asked; names the operator where one is at fault.
         EngineError: a runtime failed, or an engine gives other outputs than the model.
     """
+    progress = _only_forward(progress)
     target = resolve_target(request.target, store)
     backend = request.engine or target.engine
     reused: list[str] = []
@@ -117,6 +118,18 @@ def compile_model(
         write_manifest(stage, bundle)
     progress("done", 1.0)
     return bundle, tuple(reused)
+
+
+def _only_forward(progress: Progress) -> Progress:
+    """The same, never smaller than before: passes run in several rounds, and a bar that goes back says nothing."""
+    furthest = 0.0
+
+    def forward(what: str, fraction: float) -> None:
+        nonlocal furthest
+        furthest = max(furthest, fraction)
+        progress(what, furthest)
+
+    return forward
 
 
 def resolve_target(name: str, store: Store) -> Target:

@@ -12,7 +12,8 @@ def other_bundle(cache, tmp_path_factory):
     from tests.e2e.fixtures import invoke
 
     folder = tmp_path_factory.mktemp("other")
-    assert invoke(cache, "compile", write_onnx(folder, seed=1), "-o", folder / "out").exit_code == 0
+    made = invoke(cache, "compile", write_onnx(folder, seed=1), "--precision", "fp32", "-o", folder / "out")
+    assert made.exit_code == 0, made.output
     return folder / "out"
 
 

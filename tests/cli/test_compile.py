@@ -7,7 +7,7 @@ from tests.e2e.tiny_models import write_onnx
 
 
 def test_the_report_names_model_target_passes_engine_and_the_way_to_repeat_it(hwc, tmp_path):
-    result = hwc("compile", write_onnx(tmp_path), "-o", tmp_path / "out")
+    result = hwc("compile", write_onnx(tmp_path), "--precision", "fp32", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     heads = [line.split()[0] for line in result.stdout.splitlines()]
     assert heads[:5] == ["model", "target", "passes", "engine", "memory"]

@@ -39,7 +39,7 @@ def hwc(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Hwc:
 def cpu_bundle(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Conv and Relu, built for the CPU. Only read it."""
     folder = tmp_path_factory.mktemp("cpu")
-    result = invoke(cache, "compile", write_onnx(folder), "-o", folder / "out")
+    result = invoke(cache, "compile", write_onnx(folder), "--precision", "fp32", "-o", folder / "out")
     assert result.exit_code == 0, result.stderr
     return folder / "out"
 
