@@ -72,8 +72,9 @@ PASSES: tuple[Pass, ...] = (
     fold_pads,
     recompose_gemm,
     canonicalize_gemm,
+    fold_affine,  # before fold_batchnorm: a bias Add between Conv and BatchNormalization must be gone
     fold_batchnorm,  # after fold_pads: a shift folds forward only where it can see the padding
-    fold_affine,
+    fold_affine,  # again: what fold_batchnorm moved behind a Conv
     commute_relu_max_pool,  # after BatchNormalization is gone, so that the pool stands right behind the Conv
     commute_average_pool,  # before the next: moving a pool over a 1x1 saves more than merging it
     merge_conv_average_pool,

@@ -51,7 +51,7 @@ _FEW_ROWS = 16
 def split_instancenorm(model: ir.Model, context: PassContext) -> PassReport:
     """See the module docstring for the two forms."""
     misses: list[NearMiss] = []
-    rule = partial(_split, namer=Namer(model), version=opset(model), context=context)
+    rule = partial(_split, namer=Namer(model), version=opset(model), context=context, longest=_longest_row(model))
     return PassReport(sweep(model, ("InstanceNormalization",), rule, misses=misses), tuple(misses))
 
 
@@ -64,13 +64,22 @@ def splits_instancenorm(target: Target) -> bool:
     return target.engine == "tensorrt_rtx"
 
 
-def choose_chunks(rows: int, size: int, axes: int) -> int:
+def _longest_row(model: ir.Model) -> int:
+    """Elements of the longest row that any InstanceNormalization of the graph normalizes; 0 if none is static."""
+    inputs = [node.inputs[0] for node in model.graph if node.op_type == "InstanceNormalization"]
+    shapes = [x.shape for x in inputs if x is not None]
+    known = [[d for d in shape[2:] if isinstance(d, int)] for shape in shapes if shape is not None]
+    return max((int(np.prod(dims)) for dims in known), default=0)
+
+
+def choose_chunks(rows: int, size: int, axes: int, longest: int) -> int:
     """The number of chunks R; 1 stands for LayerNormalization.
 
     Args:
         rows: N * C, how many rows are normalized.
         size: S, elements of a row.
         axes: how many spatial axes they come from.
+        longest: elements of the longest row that the graph normalizes anywhere.
 
     Raises:
         NoMatch: neither form was counted to have fewer kernels.
@@ -86,16 +95,17 @@ def choose_chunks(rows: int, size: int, axes: int) -> int:
         axes == 3 or (axes == 2 and size >= _SEVERAL_BLOCKS),
         f"written out, rows of {size} elements on {axes} spatial axes have no fewer kernels",
     )
-    # Counted on LinkNet3D at 64^3: 8 rows of 32768 elements in chunks save 6 kernels of 79 and cost 3 % of activation
-    # memory (17.63 to 18.24 MB); longer rows save memory too.
-    require(rows >= _FEW_ROWS or size > _SEVERAL_BLOCKS, f"{rows} rows of {size} elements cost memory in chunks")
+    # Counted on LinkNet3D at 64^3: its longest rows, 8 of 32768 elements, in chunks save 6 kernels of 79 and cost 3 %
+    # of activation memory (17.63 to 18.24 MB). At 128^3 the longest are 262144, and memory falls.
+    costs_memory = rows < _FEW_ROWS and size == longest <= _SEVERAL_BLOCKS
+    require(not costs_memory, f"{rows} rows of {size} elements, the longest here, cost memory in chunks")
     for count in divisors:
         if size // count <= max(length for least, length in _LONGEST_ROW.items() if rows * count >= least):
             return count
     raise NoMatch(f"no divisor of {size} up to {_MAX_CHUNKS} leaves chunks that one block sums")
 
 
-def _split(node: ir.Node, *, namer: Namer, version: int, context: PassContext) -> None:
+def _split(node: ir.Node, *, namer: Namer, version: int, context: PassContext, longest: int) -> None:
     skip_unless(isinstance(node.graph, ir.Graph))
     target = context.target
     require(splits_instancenorm(target), f"{target.engine} has a kernel of its own for InstanceNormalization")
@@ -105,7 +115,7 @@ def _split(node: ir.Node, *, namer: Namer, version: int, context: PassContext) -
     require(context.precision == "fp32", f"{context.precision} is asked for, and moments need float32")
     batch, channels, *spatial = shape = static_shape(x, "its input")
     size = int(np.prod(spatial))
-    count = choose_chunks(batch * channels, size, len(spatial))
+    count = choose_chunks(batch * channels, size, len(spatial), longest)
     require_operator("LayerNormalization" if count == 1 else "InstanceNormalization", version, context.target)
     require(version >= 10, f"Slice takes its bounds as inputs from opset 10 on, the model has {version}")
     scale, bias = constant(node.inputs[1], "the scale"), constant(node.inputs[2], "the bias")

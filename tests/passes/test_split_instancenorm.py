@@ -84,7 +84,7 @@ def test_any_shape_is_equal_or_left(batch, channels, spatial, seed) -> None:
 @given(st.integers(1, 600), st.integers(1, 300_000), st.integers(1, 3))
 def test_chunks_divide_the_row(rows, size, axes) -> None:
     try:
-        count = choose_chunks(rows, size, axes)
+        count = choose_chunks(rows, size, axes, 2**31)
     except NoMatch as miss:
         assert miss.near and miss.reason
         return
