@@ -158,7 +158,8 @@ def _capture_onnx(
             expected="the same outputs as the file itself",
             do="please report this with the model; `python -m onnx.version_converter` may get around it",
         )
-    return imported.model, feeds, (*imported.notes, f"the imported graph agrees with the file ({original.judge})")
+    agreed = f"the imported graph agrees with the file ({original.judge}, {canonical.judge})"
+    return imported.model, feeds, (*imported.notes, agreed)
 
 
 def _feeds_for(specs: tuple[TensorSpec, ...], examples: Any) -> dict[str, np.ndarray]:

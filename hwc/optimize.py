@@ -170,7 +170,8 @@ def _optimize(captured: Captured, target: Target, options: OptimizeOptions, fold
         inputs = _with_ranges(inputs, captured.inputs)
         save_model(graph, folder / MODEL)
         progress(f"judging {precision}", 0.45)
-        differences = compare_outputs(expected, Evaluator(folder / MODEL).run(raw), tolerance_of(precision))
+        judge = Evaluator(folder / MODEL)
+        differences = compare_outputs(expected, judge.run(raw), tolerance_of(precision))
         bad = [d for d in differences if not d.passed]
         if not bad:
             break
@@ -196,7 +197,7 @@ def _optimize(captured: Captured, target: Target, options: OptimizeOptions, fold
     record = {
         "precision": precision,
         "digest": digest_model(graph),
-        "notes": [*notes, *failures, _judgement(differences, precision)],
+        "notes": [*notes, *failures, _judgement(differences, precision, judge.judge)],
     }
     parts: dict[str, tuple[Any, ...]] = {
         "inputs": inputs, "outputs": outputs, "steps": (*steps, *more, *last), "groups": groups
@@ -298,11 +299,11 @@ def _channels(values: tuple[float, ...], like: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float32).reshape((1, -1) + (1,) * (like.ndim - 2))
 
 
-def _judgement(differences: tuple[Difference, ...], precision: str) -> str:
+def _judgement(differences: tuple[Difference, ...], precision: str, judge: str) -> str:
     worst = max(differences, key=lambda d: d.relative)
     return (
         f"optimized graph against captured graph in {precision}: {len(differences)} outputs agree, worst "
-        f"'{worst.output}' {worst.relative:.2e} of its largest magnitude ({worst.sqnr_db:.0f} dB)"
+        f"'{worst.output}' {worst.relative:.2e} of its largest magnitude ({worst.sqnr_db:.0f} dB; judge: {judge})"
     )
 
 
