@@ -284,6 +284,108 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class TensorScale:
+    """How one tensor becomes integers: q = clamp(round_half_even(x / scale)), x ~ q * scale, zero point always 0.
+
+    `scale` holds one number, or one per channel along `axis`. "int8" is -128..127 (weights -127..127); "uint8" is
+    0..255, for a tensor that is never negative on an engine that takes it. `method` names who chose the scale.
+    """
+
+    scale: Tuple[float, ...]
+    axis: Optional[int] = None
+    dtype: str = "int8"
+    method: str = ""
+
+    def __post_init__(self) -> None:
+        is_positive = all(0.0 < value < float("inf") for value in self.scale)
+        if not self.scale or not is_positive or self.dtype not in ("int8", "uint8"):
+            raise UsageError(
+                "a scale must be positive and finite, for int8 or uint8", got=f"{self.scale[:4]} {self.dtype}",
+                do="calibrate again",
+            )
+        if self.axis is None and len(self.scale) != 1:
+            raise UsageError("several scales need an axis", got=f"{len(self.scale)} scales", do="calibrate again")
+
+
+@dataclass(frozen=True)
+class QuantTable:
+    """The scales of one graph, from one calibration. Activations by tensor name, weights by initializer name.
+
+    `model_digest` is of the FP32 graph that was calibrated, `data_digest` of every sample that was read.
+    """
+
+    model_digest: str
+    data_digest: str
+    samples: int
+    method: str
+    tensors: Mapping[str, TensorScale]
+    weights: Mapping[str, TensorScale] = field(default_factory=dict)
+    notes: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the accuracy guard found, on paired samples. Scores and drops are in points: 100 times the mean score.
+
+    `drop` is baseline minus candidate, with its interval at `confidence`. `decision` is "passed" (the whole interval
+    lies within the limit), "failed" (the measured drop is over it) or "undecided" (the measured drop is within the
+    limit, but so few samples cannot tell). `judged` is "verified" where the engine that ships ran, else "likely".
+    """
+
+    metric: str
+    samples: int
+    baseline: float
+    candidate: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    confidence: float
+    limit: float
+    drop_type: str  # "absolute" or "relative"
+    decision: str
+    judged: str
+    agreement: Optional[float] = None  # share of samples with the baseline's own answer, 0 to 1
+    sqnr_db: Optional[float] = None  # mean over samples, outputs of the candidate against the baseline's
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One recipe that was tried. `high` names the fusion groups that were kept out of INT8.
+
+    `outcome` is "kept", "rolled back" or "refused" (never built). `effects` are measured: name -> value, units in the
+    name ("sqnr_db.learn_rounding").
+    """
+
+    name: str
+    precision: str
+    outcome: str
+    reason: str
+    high: Tuple[str, ...] = ()
+    verdict: Optional[Verdict] = None
+    latency_ms: Optional[float] = None
+    size_bytes: Optional[int] = None
+    seconds: float = 0.0
+    effects: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was tried on the way to an engine, in order: what was undone, why, and at what cost."""
+
+    model: str
+    target: str
+    asked: str
+    attempts: Tuple[Attempt, ...]
+    notes: Tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> Optional[Attempt]:
+        """The attempt that ships; None if nothing passed."""
+        return next((attempt for attempt in self.attempts if attempt.outcome == "kept"), None)
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What `hwc compile` leaves behind: the content of manifest.json.
 
