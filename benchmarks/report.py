@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.models import Entry, find_entry
-from hwc.artifacts import from_json
 from hwc.engines.base import Progress
 from hwc.errors import HwcError
 from hwc.profile.measure import machine_state, read_load
+from hwc.serialize import from_json
 from hwc.store import installed_versions
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "tensorrt-rtx-cu12", "torch")

@@ -31,10 +31,10 @@ import numpy as np
 
 from benchmarks.models import SUITE, Entry, find_entry
 from benchmarks.report import choose_entries, describe_machine, put_in_words, show_progress, write_results
-from hwc.artifacts import from_json, to_json
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engines.base import Progress, Session, no_progress
 from hwc.profile.measure import Contestant, MeasureOptions, PairedRatio, block_medians, measure_in_turn, paired_ratio
+from hwc.serialize import from_json, to_json
 from hwc.store import Store
 
 # Networks of a fraction of a millisecond were up to a fifth slower in the first runs after a pause.

@@ -1,23 +1,19 @@
 """The nouns: every value that crosses from one stage to the next.
 
 All are frozen dataclasses with units in their names, so a stage can neither edit its input nor misread it. `to_json`
-and `from_json` are the one way in and out of a file: plain JSON, no pickle, unknown fields refused.
+and `from_json` (hwc/serialize.py) are the one way in and out of a file.
 
 This file is part of the device half: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Mapping, Optional, Tuple, Union
 
 from hwc.errors import TargetError, UsageError
 
 Value = Union[int, float, str, bool, Tuple[str, ...], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,7 @@ class DynamicDim:
     def __post_init__(self) -> None:
         if not 0 < self.min <= self.opt <= self.max:
             raise UsageError(
-                "a dynamic dimension needs 0 < min <= opt <= max",
-                got=f"min {self.min}, opt {self.opt}, max {self.max}",
+                "a dynamic dimension needs 0 < min <= opt <= max", got=f"{self.min}, {self.opt}, {self.max}",
                 do="give the three shapes of --minShapes, --optShapes and --maxShapes in that order",
             )
 
@@ -120,9 +115,8 @@ class Target:
         try:
             return self.facts[name]
         except KeyError:
-            raise TargetError(
-                f"{self.name} has no fact '{name}'", do=f"see `hwc targets show {self.name}` for what is recorded"
-            ) from None
+            do = f"see `hwc targets show {self.name}` for what is recorded"
+            raise TargetError(f"{self.name} has no fact '{name}'", do=do) from None
 
     def number(self, name: str) -> float:
         """The fact's value as a number in the fact's unit.
@@ -297,14 +291,12 @@ class TensorScale:
     method: str = ""
 
     def __post_init__(self) -> None:
-        is_positive = all(0.0 < value < float("inf") for value in self.scale)
-        if not self.scale or not is_positive or self.dtype not in ("int8", "uint8"):
+        is_legal = all(0.0 < value < float("inf") for value in self.scale) and self.dtype in ("int8", "uint8")
+        if not is_legal or not self.scale or (self.axis is None and len(self.scale) != 1):
             raise UsageError(
-                "a scale must be positive and finite, for int8 or uint8", got=f"{self.scale[:4]} {self.dtype}",
-                do="calibrate again",
+                "a scale must be positive and finite, one or one per channel, for int8 or uint8",
+                got=f"{self.scale[:4]} {self.dtype}, axis {self.axis}", do="calibrate again",
             )
-        if self.axis is None and len(self.scale) != 1:
-            raise UsageError("several scales need an axis", got=f"{len(self.scale)} scales", do="calibrate again")
 
 
 @dataclass(frozen=True)
@@ -353,8 +345,7 @@ class Verdict:
 class Attempt:
     """One recipe that was tried. `high` names the fusion groups that were kept out of INT8.
 
-    `outcome` is "kept", "rolled back" or "refused" (never built). `effects` are measured: name -> value, units in the
-    name ("sqnr_db.learn_rounding").
+    `outcome` is "kept", "rolled back" or "refused" (never built). `effects` are measured; units are in the names.
     """
 
     name: str
@@ -408,89 +399,3 @@ class Bundle:
     source: Mapping[str, str] = field(default_factory=dict)
     plain: Optional[Engine] = None
     notes: Tuple[str, ...] = ()
-
-
-def to_json(value: Any, *, indent: int = 1) -> str:
-    """Any artifact as JSON text with sorted keys, so that equal values give equal text."""
-    data = dataclasses.asdict(value)
-    text = json.dumps(data, indent=indent, sort_keys=True, ensure_ascii=False)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        # A file name whose bytes are not UTF-8 arrives with lone surrogates, which only an escape can carry.
-        text = json.dumps(data, indent=indent, sort_keys=True)
-    return text + "\n"
-
-
-def from_json(kind: Type[T], text: str) -> T:
-    """The artifact written by `to_json`.
-
-    Raises:
-        UsageError: not JSON, an unknown or missing field, or a value of the wrong type.
-    """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"not a {kind.__name__}: the text is not JSON", got=str(error)) from None
-    return typing.cast(T, _read(kind, data, kind.__name__))
-
-
-def _read(kind: Any, data: Any, where: str) -> Any:
-    """`data` checked against `kind`; a small reader beats a dependency that boards would have to carry."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return data
-    if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, data, where)
-    if origin is Union:
-        return _read_union(args, data, where)
-    if origin is tuple:
-        if not isinstance(data, list):
-            raise _mismatch(where, "a list", data)
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_read(args[0], item, f"{where}[{index}]") for index, item in enumerate(data))
-        if len(args) != len(data):
-            raise _mismatch(where, f"a list of {len(args)}", data)
-        return tuple(_read(arg, item, f"{where}[{index}]") for index, (arg, item) in enumerate(zip(args, data)))
-    if origin is not None and isinstance(data, dict) and len(args) == 2:
-        return {str(key): _read(args[1], item, f"{where}.{key}") for key, item in data.items()}
-    if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
-        try:
-            return float(data)
-        except OverflowError:
-            raise _mismatch(where, "a number that fits a float", data) from None
-    if isinstance(kind, type) and isinstance(data, kind) and (kind is bool or not isinstance(data, bool)):
-        return data
-    raise _mismatch(where, getattr(kind, "__name__", str(kind)), data)
-
-
-def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise _mismatch(where, f"an object ({kind.__name__})", data)
-    hints: Dict[str, Any] = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise UsageError(f"{where}: unknown field '{unknown[0]}'", do="this file was written by another version of hwc")
-    values = {name: _read(hints[name], item, f"{where}.{name}") for name, item in data.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"{where}: a field is missing", got=str(error)) from None
-
-
-def _read_union(choices: Tuple[Any, ...], data: Any, where: str) -> Any:
-    for choice in choices:
-        if choice is type(None):
-            if data is None:
-                return None
-            continue
-        try:
-            # A JSON integer must stay an int where both int and float are allowed: choices are tried in order.
-            return _read(choice, data, where)
-        except UsageError:
-            continue
-    raise _mismatch(where, " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices), data)
-
-
-def _mismatch(where: str, expected: str, got: Any) -> UsageError:
-    return UsageError(f"{where} has the wrong type", expected=expected, got=repr(got)[:80])

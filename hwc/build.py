@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwc.artifacts import BuildKey, Engine, Target, from_json, to_json
+from hwc.artifacts import BuildKey, Engine, Target
 from hwc.capture import FEEDS, MODEL, Captured, load_arrays
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engines import base as engines
 from hwc.engines.base import Progress
 from hwc.errors import EngineError, TargetError
 from hwc.optimize import EXPECTED, Optimized, narrow_plain, target_key
+from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 _RECORD = "engine.json"

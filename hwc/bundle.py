@@ -23,8 +23,9 @@ import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, Mapping, Tuple
 
-from hwc.artifacts import Bundle, from_json, to_json
+from hwc.artifacts import Bundle
 from hwc.errors import EngineError, UsageError
+from hwc.serialize import from_json, to_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwc.artifacts import TensorSpec, from_json, to_json
+from hwc.artifacts import TensorSpec
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.errors import EngineError, UsageError
 from hwc.frontend.input_shapes import InputShapes
 from hwc.frontend.model_source import ModelSource, load_source, parse_source
+from hwc.serialize import from_json, to_json
 from hwc.store import Fingerprint, Store, installed_versions, key_of, own_source_digest, watch_reads
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ from pathlib import Path
 
 import hwc
 from hwc import targets
-from hwc.artifacts import Bundle, Fact, Target, from_json
+from hwc.artifacts import Bundle, Fact, Target
 from hwc.build import build_engine, build_plain
 from hwc.bundle import SCHEMA, hash_files, staged_folder, write_manifest
 from hwc.capture import MODEL, capture_model
 from hwc.engines.base import Progress, no_progress
 from hwc.frontend.input_shapes import InputShapes
 from hwc.optimize import Normalization, OptimizeOptions, check_precision, optimize_model
+from hwc.serialize import from_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 from hwc.targets.probe import probe_cpu, with_probed
 

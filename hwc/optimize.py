@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwc.artifacts import FusionGroup, Step, Target, TensorSpec, from_json, to_json
+from hwc.artifacts import FusionGroup, Step, Target, TensorSpec
 from hwc.capture import FEEDS, MODEL, Captured, load_arrays, save_arrays
 from hwc.compare import Difference, compare_outputs, tolerance_of
 from hwc.engines.base import Progress
 from hwc.errors import EngineError, TargetError, UsageError
+from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:

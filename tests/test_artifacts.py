@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwc import artifacts
-from hwc.artifacts import DynamicDim, Fact, PowerMode, Profile, Target, TensorSpec, from_json, to_json
+from hwc.artifacts import DynamicDim, Fact, PowerMode, Profile, Target, TensorScale, TensorSpec
 from hwc.errors import TargetError, UsageError
+from hwc.serialize import from_json, to_json
 
 NOUNS = [kind for kind in vars(artifacts).values() if dataclasses.is_dataclass(kind)]
 PLAIN = {
@@ -34,6 +35,10 @@ def values_of(kind: object) -> st.SearchStrategy:
         return sizes.map(lambda three: DynamicDim(*three))
     if dataclasses.is_dataclass(kind):
         fields = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
+        if kind is TensorScale:
+            fields["scale"] = st.floats(1e-30, 1e30).map(lambda scale: (scale,))
+            fields["axis"] = st.none()
+            fields["dtype"] = st.sampled_from(["int8", "uint8"])
         if kind is Profile:
             fields["latency_ns"] = st.lists(st.integers(0), min_size=1, max_size=3).map(tuple)
             fields["batch"] = st.integers(1)

@@ -73,7 +73,7 @@ def compile_command(
     with options.open_store(cache_dir, no_cache) as store, options.progress_bar(f"compile for {target}") as progress:
         bundle, reused = compile_model(request, store=store, progress=progress)
     if output_format == "json":
-        from hwc.artifacts import to_json
+        from hwc.serialize import to_json
 
         click.echo(json.dumps({"reused": list(reused), "bundle": json.loads(to_json(bundle))}, indent=1))
         return

@@ -86,6 +86,6 @@ def _label(bundle: Path, engine: str) -> str:
 
 
 def _json(profile: object) -> str:
-    from hwc.artifacts import to_json
+    from hwc.serialize import to_json
 
     return to_json(profile)

@@ -13,9 +13,10 @@ from benchmarks.models import LIGHT
 from benchmarks.plain import Plain, bind_feeds, make_plain, source_for_hwc
 from benchmarks.report_suite import format_suite
 from benchmarks.run_suite import Measured, Row, measure_apart, measure_contestants
-from hwc.artifacts import TensorSpec, to_json
+from hwc.artifacts import TensorSpec
 from hwc.errors import EngineError
 from hwc.profile.measure import MeasureOptions
+from hwc.serialize import to_json
 
 MACHINE = {
     "processor": "A CPU", "cores_allowed": "2", "clock_mhz": "1", "governor": "unknown", "load": "0.01",

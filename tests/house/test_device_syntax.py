@@ -228,7 +228,8 @@ for name in sys.argv[1:]:
 """
 READ = """
 import sys, hwc.bundle, hwc.profile.report
-from hwc.artifacts import Bundle, from_json, to_json
+from hwc.artifacts import Bundle
+from hwc.serialize import from_json, to_json
 text = sys.stdin.read()
 assert to_json(from_json(Bundle, text)) == text
 """
@@ -255,7 +256,8 @@ def test_a_real_python_3_8_compiles_every_file(python_3_8):
 
 def test_a_real_python_3_8_reads_a_manifest(python_3_8):
     from hwc import targets
-    from hwc.artifacts import BuildKey, Bundle, DynamicDim, Engine, Kernel, TensorSpec, to_json
+    from hwc.artifacts import BuildKey, Bundle, DynamicDim, Engine, Kernel, TensorSpec
+    from hwc.serialize import to_json
 
     specs = (TensorSpec("x", "float32", (DynamicDim(1, 2, 4), 3)),)
     key = BuildKey("0", "t4", "tensorrt 8.5", "fp16", (("a", "b"),))

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from hwc import targets
-from hwc.artifacts import Target, from_json, to_json
+from hwc.artifacts import Target
 from hwc.errors import InternalError, UsageError
+from hwc.serialize import from_json, to_json
 from hwc.targets.read_target import target_from_dict
 from hwc.targets.required_facts import DLA_FACTS, GPU_FACTS, required_facts
 
