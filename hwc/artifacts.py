@@ -3,7 +3,7 @@
 All are frozen dataclasses with units in their names, so a stage can neither edit its input nor misread it. `to_json`
 and `from_json` (hwc/serialize.py) are the one way in and out of a file.
 
-This file is part of the device half: Python 3.8, standard library only.
+Part of the device half: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TensorSpec:
         return all(isinstance(dim, int) for dim in self.shape)
 
     def at(self, which: str) -> Tuple[int, ...]:
-        """The concrete shape at "min", "opt" or "max"; static dimensions are the same in all three."""
+        """The concrete shape at "min", "opt" or "max"."""
         return tuple(dim if isinstance(dim, int) else int(getattr(dim, which)) for dim in self.shape)
 
 
@@ -61,7 +61,6 @@ class Fact:
 
     `source` is a URL or a sentence that says who measured it or how it was computed; it is never empty.
     """
-
     value: Value
     unit: str
     source: str
@@ -301,9 +300,9 @@ class TensorScale:
 
 @dataclass(frozen=True)
 class QuantTable:
-    """The scales of one graph, from one calibration. Activations by tensor name, weights by initializer name.
+    """The scales of one calibration: activations by tensor name, weights by initializer name.
 
-    `model_digest` is of the FP32 graph that was calibrated, `data_digest` of every sample that was read.
+    `model_digest` is of the FP32 graph, `data_digest` of every sample that was read.
     """
 
     model_digest: str
