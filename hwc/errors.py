@@ -5,11 +5,12 @@
 | UsageError    | 2         | the user: a wrong flag, file, shape or dtype                    |
 | TargetError   | 3         | the user: this hardware or this runtime version cannot do that  |
 | EngineError   | 4         | the engine's runtime or the machine: a build or a run failed    |
+| AccuracyError | 1         | the user: the work was done, and the accuracy guard says no     |
 | InternalError | 70        | us: a promise of `hwc` to itself was broken; please report it   |
 
 A message has fields, not only prose, so that a program can read what a person reads. The command
-line prints them in one fixed layout and never shows a traceback for the first three. Exit code 1 is not here:
-it means that the work was done and the verdict is "no" (a guard tripped, a comparison failed).
+line prints them in one fixed layout and never shows a traceback for the first four. Exit code 1 means that the work was
+done and the verdict is "no": a guard tripped (AccuracyError), or a comparison failed (which is no error).
 
 This file is part of the device half: Python 3.8, standard library only.
 """
@@ -91,6 +92,12 @@ class EngineError(HwcError):
     """An engine's runtime, compiler or the machine under it failed."""
 
     exit_code = 4
+
+
+class AccuracyError(HwcError):
+    """The work was done, and the accuracy guard forbids what came out."""
+
+    exit_code = 1
 
 
 class InternalError(HwcError):
