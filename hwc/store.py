@@ -80,6 +80,21 @@ class Store:
         """Forgets the entry, if there is one."""
         shutil.rmtree(self.root / step / key, ignore_errors=True)
 
+    def partial(self, step: str, key: str) -> Path:
+        """A folder for unfinished work of that step; it outlives an interrupted process and goes when the step is put.
+
+        Raises:
+            UsageError: the cache cannot be written.
+        """
+        folder = self.root / "partial" / step / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the cache {self.root}", got=str(error), do="choose another --cache-dir, or --no-cache"
+            ) from None
+        return folder
+
     @contextlib.contextmanager
     def put(self, step: str, key: str) -> Iterator[Path]:
         """A fresh folder to fill; it becomes the entry when the block ends without an error.
@@ -103,6 +118,7 @@ class Store:
                 # Two compiles may finish the same step at once; both results are right, the first one in stays.
                 with contextlib.suppress(OSError):
                     os.replace(stage, parent / key)
+                shutil.rmtree(self.root / "partial" / step / key, ignore_errors=True)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """The step cache never gives a wrong, half or failed result, and knows what a step has read."""
 
+import contextlib
 import importlib
 import logging
 import os
@@ -303,3 +304,14 @@ def test_the_digest_of_our_own_source_covers_every_file():
     digest = stores.own_source_digest()
     assert len(digest) == 64 and digest == stores.own_source_digest()
     assert dict(stores.installed_versions())["pytest"] == pytest.__version__
+
+
+def test_unfinished_work_outlives_an_interruption_and_goes_with_the_finished_step(tmp_path):
+    store = Store(tmp_path)
+    (store.partial("step", "key") / "half.npz").write_bytes(b"half")
+    with contextlib.suppress(KeyboardInterrupt), store.put("step", "key"):
+        raise KeyboardInterrupt
+    assert (store.partial("step", "key") / "half.npz").read_bytes() == b"half"
+    with store.put("step", "key") as folder:
+        (folder / "whole").write_bytes(b"whole")
+    assert not (tmp_path / "partial" / "step" / "key").exists()
