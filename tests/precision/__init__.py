@@ -1,0 +1,1 @@
+"""Tests of INT8 precision: placement, integers, improvements, guard."""
