@@ -94,8 +94,8 @@ def optimize_model(
     if kept is None:
         with store.put("optimize", key) as folder:
             _optimize(captured, target, options, folder, progress)
-        return _read(store.require("optimize", key)), False
-    return _read(kept), True
+        return read_optimized(store.require("optimize", key)), False
+    return read_optimized(kept), True
 
 
 def check_precision(precision: str) -> None:
@@ -148,7 +148,7 @@ def _optimize(captured: Captured, target: Target, options: OptimizeOptions, fold
     model, notes = _load_for(captured, target)
     feeds = load_arrays(captured.folder / FEEDS)
     _check_normalization(options.normalization, feeds)
-    raw = _raw_feeds(feeds, options.normalization)
+    raw = raw_feeds(feeds, options.normalization)
     expected = Evaluator(captured.folder / MODEL).run(_normalized(raw, options.normalization))
     fold = tuple(InputNormalization(n.input, n.mean, n.std, n.as_uint8) for n in options.normalization)
 
@@ -195,16 +195,20 @@ def _optimize(captured: Captured, target: Target, options: OptimizeOptions, fold
     _, last, groups = run_passes(graph, grouped, passes=tuple(p for p in GROUPING if p in chosen), progress=stage)
     save_arrays(folder / FEEDS, raw)
     save_arrays(folder / EXPECTED, expected)
-    record = {
-        "precision": precision,
-        "digest": digest_model(graph),
-        "notes": [*notes, *failures, _judgement(differences, precision, judge.judge)],
-    }
+    notes = [*notes, *failures, _judgement(differences, precision, judge.judge)]
+    write_optimized(Optimized(
+        folder, precision, inputs, outputs, digest_model(graph), (*steps, *more, *last), groups, tuple(notes)
+    ))  # fmt: skip
+
+
+def write_optimized(optimized: Optimized) -> None:
+    """Writes the record of the graph beside it; model, feeds and expected outputs must be there."""
     parts: dict[str, tuple[Any, ...]] = {
-        "inputs": inputs, "outputs": outputs, "steps": (*steps, *more, *last), "groups": groups
-    }  # fmt: skip
+        name: getattr(optimized, name) for name in ("inputs", "outputs", "steps", "groups")
+    }
     listed = {name: [json.loads(to_json(item)) for item in items] for name, items in parts.items()}
-    (folder / RECORD).write_text(json.dumps({**record, **listed}))
+    plain = {"precision": optimized.precision, "digest": optimized.digest, "notes": list(optimized.notes)}
+    (optimized.folder / RECORD).write_text(json.dumps({**plain, **listed}))
 
 
 def narrow_plain(
@@ -279,7 +283,7 @@ def _check_normalization(folded: tuple[Normalization, ...], feeds: Mapping[str, 
             )
 
 
-def _raw_feeds(feeds: Mapping[str, np.ndarray], folded: tuple[Normalization, ...]) -> dict[str, np.ndarray]:
+def raw_feeds(feeds: Mapping[str, np.ndarray], folded: tuple[Normalization, ...]) -> dict[str, np.ndarray]:
     """What the folded model is fed: x * std + mean, rounded to pixels where they are uint8."""
     raw = dict(feeds)
     for n in folded:
@@ -308,7 +312,8 @@ def _judgement(differences: tuple[Difference, ...], precision: str, judge: str) 
     )
 
 
-def _read(folder: Path) -> Optimized:
+def read_optimized(folder: Path) -> Optimized:
+    """The optimized graph that a step left in that folder of the cache."""
     data: dict[str, Any] = json.loads((folder / RECORD).read_text())
 
     def items(kind: Any, name: str) -> tuple[Any, ...]:

@@ -36,6 +36,41 @@ def shapes(command: Any) -> Any:
     return command
 
 
+def calibration(command: Any) -> Any:
+    """What decides the integers: samples, recipe, method, improvements."""
+    for flag, extra in (
+        ("--rounding-seconds", {"type": click.FloatRange(min=0), "default": 300.0, "show_default": True,
+                                "help": "Bound on learned rounding."}),
+        ("--improve", {"multiple": True, "metavar": "-NAME",
+                       "help": "Leave the improvement NAME out: equalize_layers, correct_bias, learn_rounding."}),
+        ("--calibration-method", {"default": "auto", "show_default": True,
+                                  "metavar": "auto|max|entropy|percentile|mse",
+                                  "help": "How ranges of activations are chosen; auto takes the best per tensor."}),
+        ("--calibration-samples", {"type": click.IntRange(min=1), "default": 500, "show_default": True,
+                                   "help": "At most so many samples are read."}),
+        ("--calibration-recipe", {"default": "", "metavar": "NAME|FILE.toml",
+                                  "help": "How images become inputs; see calibration/."}),
+    ):  # fmt: skip
+        command = click.option(flag, **extra)(command)  # type: ignore[arg-type]
+    return command
+
+
+def guard(command: Any) -> Any:
+    """What the accuracy guard judges by."""
+    for flag, extra in (
+        ("--metric", {"default": "", "metavar": "top1|top5|agreement|cosine|FILE.py:FN",
+                      "help": "Score of one sample, 0 to 1; top1 where samples have labels, else agreement."}),
+        ("--drop-type", {"type": click.Choice(["absolute", "relative"]), "default": "absolute", "show_default": True,
+                         "help": "Whether the limit is in points or in per cent of the FP32 score."}),
+        ("--max-drop", {"type": click.FloatRange(min=0), "default": 0.5, "show_default": True,
+                        "help": "Largest loss of accuracy, in percentage points."}),
+        ("--validation-data", {"default": "", "metavar": "DATA",
+                               "help": "Samples to judge on; without it every fifth calibration sample is kept back."}),
+    ):  # fmt: skip
+        command = click.option(flag, **extra)(command)  # type: ignore[arg-type]
+    return command
+
+
 def default_cache() -> Path:
     """$HWC_CACHE_DIR, else ~/.cache/hwc."""
     return Path(os.environ.get("HWC_CACHE_DIR") or Path("~/.cache/hwc").expanduser())
