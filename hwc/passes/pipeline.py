@@ -27,6 +27,7 @@ from hwc.passes.decompose_scatter_add import decompose_scatter_add
 from hwc.passes.eliminate_cast import eliminate_cast
 from hwc.passes.eliminate_duplicate import eliminate_duplicate
 from hwc.passes.eliminate_identity import eliminate_identity
+from hwc.passes.eliminate_nan_guard import eliminate_nan_guard
 from hwc.passes.eliminate_reshape import eliminate_reshape
 from hwc.passes.eliminate_transpose import eliminate_transpose
 from hwc.passes.fold_affine import fold_affine
@@ -81,6 +82,7 @@ PASSES: tuple[Pass, ...] = (
     chunk_lstm,  # after fold_constants: it needs constant weights
     merge_linear,  # after chunk_lstm, whose hoisted projection it may join
     merge_parallel_convs,
+    eliminate_nan_guard,  # after the recompositions: it bounds LayerNormalization and Gelu, not their parts
     transpose_attention,  # before the next, which would merge Q, K and V in a form that still copies every head
     merge_parallel_matmuls,
     permute_flatten_gemm,  # before split_instancenorm: it stays away from InstanceNormalization and must still see it
