@@ -26,6 +26,7 @@ from hwc.errors import UsageError
 
 INT8_LEVELS = 127
 UINT8_LEVELS = 255
+_BLOCK = 8  # candidates evaluated together; their arrays fit the cache
 
 
 class Calibrator(Protocol):
@@ -68,19 +69,21 @@ def expected_error(statistics: TensorStatistics, amax: np.ndarray | float, level
         return np.zeros(candidates.shape)
     # In units of the largest value, so that nothing under- or overflows.
     unit = statistics.amax
-    step = candidates.reshape(-1, 1) / unit / levels
-    low, high = low / unit, high / unit
-    spread = high - low
-    is_point = spread <= 0  # the largest value lies on an edge
-    density = counts / np.where(is_point, 1.0, spread)
-    errors = _integral(high / step, levels) - _integral(low / step, levels)
-    errors = (errors * step**3) @ density
-    if is_point.any():
-        point = high[is_point]
-        rest = point - step * np.minimum(np.rint(point / step), levels)
-        errors += rest**2 @ counts[is_point]
-    result = np.maximum(errors, 0.0).reshape(candidates.shape) * (unit * unit) / statistics.count
-    return np.asarray(result)
+    is_point = high <= low  # the largest value lies on an edge
+    spread = np.where(is_point, 1.0, (high - low) / unit)
+    density = np.where(is_point, 0.0, counts / spread)
+    # A bin's high edge is its neighbour's low edge: F is evaluated once per edge, with the step in density there.
+    edges, at = np.unique(np.concatenate([low, high]), return_inverse=True)
+    jumps = np.bincount(at, np.concatenate([-density, density]))
+    errors = np.empty(candidates.size)
+    for start in range(0, candidates.size, _BLOCK):
+        step = candidates.reshape(-1, 1)[start : start + _BLOCK] / unit / levels
+        total = (_integral(edges / unit / step, levels) @ jumps) * step[:, 0] ** 3
+        if is_point.any():
+            point = high[is_point] / unit
+            total += (point - step * np.minimum(np.rint(point / step), levels)) ** 2 @ counts[is_point]
+        errors[start : start + _BLOCK] = np.maximum(total, 0.0)
+    return errors.reshape(candidates.shape) * (unit * unit) / statistics.count
 
 
 def _integral(u: np.ndarray, levels: int) -> np.ndarray:

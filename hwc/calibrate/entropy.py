@@ -4,16 +4,17 @@ For each candidate of i bins: P is the first i bins with everything beyond added
 first i bins, without what lies beyond, over levels + 1 groups and each group's total evenly over its bins that are not
 empty in P. The i of least KL(P || Q) wins. With running sums S of p, of p log p and of "not empty",
 
-    KL = [sum p log p - sum over groups S_g log(S_g / n_g)] / N + log(N_inside / N)
+    KL = [sum p log p - sum over groups S_g log(S_g / n_g)] / N + log(N_Q / N)
 
-(the last bin corrected for what was added), so all candidates are evaluated at once.
+(N_Q: the mass of Q; the last bin corrected for what was added), so all candidates are evaluated at once.
 
 Details on which implementations differ, as done here: exact zeros are left out, for they are represented exactly at
 any scale and would otherwise drown the rest of a ReLU's output; groups are whole bins with boundaries ceil(g i /
-groups), so that no remainder lands in the last one; an outlier bin that is empty inside counts as not empty, and a
-candidate that gives a group no mass where P has some is infinitely bad. The histogram is taken at 2048 to 4096 bins
-below max |x|, as TensorRT's 2048: with more, sampling noise is taken for information. A calibrator that sees one
-histogram with as many bins as groups can only answer max |x|, a known fault of others; here that cannot occur.
+groups), so that no remainder lands in the last one; the last bin counts as not empty if anything lies beyond, and a
+group that is empty inside then holds 1e-4 of a count in Q: with none, log(p / 0) would refuse every range that ends in
+a gap, and one far outlier would force max |x|. The histogram is taken at 2048 to 4096 bins below max |x|, as TensorRT's
+2048: with more, sampling noise is taken for information. A calibrator that sees one histogram with as many bins as
+groups can only answer max |x|, a known fault of others; here that cannot occur.
 
 Source: S. Migacz, "8-bit Inference with TensorRT", GTC 2017, s7310, pages 31-38.
 Limit: entropy is not error; it may clip much of a distribution with a heavy tail.
@@ -27,6 +28,7 @@ from hwc.calibrate.base import check_request
 from hwc.calibrate.tensor_statistics import TensorStatistics
 
 _MERGE = 2  # histogram bins per bin used here
+_LITTLE = 1e-4  # counts
 
 
 def choose(statistics: TensorStatistics, *, levels: int, unsigned: bool) -> float:
@@ -60,8 +62,7 @@ def divergences(counts: np.ndarray, sizes: np.ndarray, groups: int) -> np.ndarra
     mass = _running(counts)
     plogp = _running(_xlogx(counts))
     total = mass[-1]
-    inside = mass[sizes]
-    beyond = total - inside
+    beyond = total - mass[sizes]
     own = counts[sizes - 1]  # the last bin of P before what lies beyond is added
     end = own + beyond
 
@@ -69,15 +70,13 @@ def divergences(counts: np.ndarray, sizes: np.ndarray, groups: int) -> np.ndarra
     used = np.diff(_running((counts > 0).astype(np.float64))[edges], axis=1)
     used[:, -1] += (own == 0) & (beyond > 0)
     held = np.diff(mass[edges], axis=1)
-    # Sum over bins of p log q; q is one value per group, so a group gives (its mass in P) log(held / used).
     in_p = held.copy()
     in_p[:, -1] += beyond
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_q = np.where(in_p > 0, np.log(held / used), 0.0)
-        cross = (in_p * log_q).sum(axis=1)
-        own_entropy = plogp[sizes] - _xlogx(own) + _xlogx(end)
-        result = (own_entropy - cross) / total + np.log(inside / total)
-    return np.where(np.isfinite(result), result, np.inf)
+    in_q = np.where((held == 0) & (in_p > 0), _LITTLE, held)
+    # Sum over bins of p log q; q is one value per group, so a group gives (its mass in P) log(in_q / used).
+    cross = (in_p * np.log(np.where(in_p > 0, in_q, 1.0) / np.maximum(used, 1.0))).sum(axis=1)
+    own_entropy = plogp[sizes] - _xlogx(own) + _xlogx(end)
+    return (own_entropy - cross) / total + np.log(in_q.sum(axis=1) / total)
 
 
 def _running(values: np.ndarray) -> np.ndarray:
