@@ -17,7 +17,8 @@ _STARTS = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Sqrt", "S
 # ThresholdedRelu passes only what is above alpha; see `_proof`.
 _FIRST = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Reshape", "Transpose", "Flatten", "Squeeze",
           "Unsqueeze", "Slice", "Split", "Identity", "Gather", "GatherElements", "GatherND", "Expand", "Tile",
-          "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "DepthToSpace", "SpaceToDepth", "Dropout", "TopK")  # fmt: skip
+          "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "DepthToSpace", "SpaceToDepth",
+          "Dropout", "TopK")  # fmt: skip
 _ALL = ("Add", "Sum", "Mul", "Div", "Min", "Mean", "Concat", "MatMul")
 _UNSIGNED = (ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64, ir.DataType.BOOL)
 

@@ -98,7 +98,8 @@ def find_consumers(model: ir.Model, groups: tuple[FusionGroup, ...], rules: Quan
             misses.append(NearMiss(str(node.name), reason))
         misses += _inside(node)
     if rules.quantize_add:
-        edges += [edge for group in groups if group.id in integer_groups for edge in _skips(model, group)]
+        joined = [group for group in groups if group.id in integer_groups and len(group.nodes) > 1]
+        edges += [edge for group in joined for edge in _addends(model, group, rules.quantize_sum)]
     order = {node: index for index, node in enumerate(model.graph)}
     return Consumers(tuple(sorted(edges, key=lambda edge: (order[edge[0]], edge[1]))), tuple(misses))
 
@@ -141,18 +142,18 @@ def _inside(node: ir.Node) -> list[NearMiss]:
     return [NearMiss(str(n.name), f"it stands in a body of '{node.name}' ({node.op_type})") for n in inner]
 
 
-def _skips(model: ir.Model, group: FusionGroup) -> list[Edge]:
-    """The outside operand of the addition in a group that a convolution heads."""
+def _addends(model: ir.Model, group: FusionGroup, with_own: bool) -> list[Edge]:
+    """The operands of the addition in a group that a convolution heads: the outside one, or both."""
     members = set(group.nodes)
     nodes = [node for node in model.graph if node.name in members]
     made = {value for node in nodes for value in node.outputs}
-    return [
-        (node, index)
-        for node in nodes
-        if is_op(node, "Add", "Sum") and len(node.inputs) == 2
-        for index, value in enumerate(node.inputs)
-        if value is not None and value not in made and constant_array(value) is None
-    ]
+    edges: list[Edge] = []
+    for node in nodes:
+        operands = [value for value in node.inputs if value is not None and constant_array(value) is None]
+        if is_op(node, "Add", "Sum") and len(node.inputs) == len(operands) == 2:
+            found = [index for index, value in enumerate(node.inputs) if with_own or value not in made]
+            edges += [(node, index) for index in found]
+    return edges
 
 
 class IntegerFlow:

@@ -7,8 +7,12 @@ integer result is exact. The usual way out is 7 bits (|w| <= 64) for all; here o
     scale = max( max |w| / 127 , max over pairs (|a| + |b|) / 128 )        per output channel
 
 After rounding, a pair may exceed the limit by one; then the element whose value lies nearer to the next smaller integer
-moves there. Limit: input channels are paired as oneDNN blocks them, (0, 1), (2, 3), ... within one group; the last of
-an odd number is alone.
+moves there. Pairs are (0, 1), (2, 3), ... along the middle axis; the last of an odd number is alone.
+
+Which elements a kernel pairs was seen on an AVX2 CPU by giving two weights 127 and all data 255: OpenVINO 2026.4 pairs
+input channels 2k and 2k+1 at one kernel position in every convolution, transposed convolution and product; grouped
+convolutions whose channels do not fill its blocks, and all convolutions of ONNX Runtime 1.32, pair neighbours in the
+unrolled patch (position, channel); depthwise kernels pair nothing. Both are the same for an even number of channels.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ def pair_scale(rows: np.ndarray, limit: int, largest: int) -> np.ndarray:
     """The finest scale of each row.
 
     Args:
-        rows: float, (output channels, input channels of the group, spatial positions).
+        rows: float, (output channels, elements that pair up, independent positions).
         limit: largest |a| + |b| of a pair of integers.
         largest: largest magnitude of one integer.
 
@@ -37,7 +41,7 @@ def limit_pairs(integers: np.ndarray, exact: np.ndarray, limit: int) -> np.ndarr
     """Moves one element of each pair above `limit` towards zero, as often as needed.
 
     Args:
-        integers: int, (output channels, input channels, spatial positions).
+        integers: int, (output channels, elements that pair up, independent positions).
         exact: the same weights divided by the scale, before rounding.
 
     Returns:
@@ -58,13 +62,13 @@ def limit_pairs(integers: np.ndarray, exact: np.ndarray, limit: int) -> np.ndarr
 
 
 def exceeds(integers: np.ndarray, limit: int) -> int:
-    """How many pairs of (output channels, input channels, positions) are above the limit."""
+    """How many pairs of such an array are above the limit."""
     first, second = _split(np.abs(integers.astype(np.int64)))
     return int((first + second > limit).sum())
 
 
 def _split(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Even and odd input channels; an odd count is filled up with a zero."""
+    """Even and odd elements; an odd count is filled up with a zero."""
     if size.shape[1] % 2:
         size = np.concatenate([size, np.zeros_like(size[:, :1])], axis=1)
     return size[:, 0::2], size[:, 1::2]

@@ -26,9 +26,13 @@ class QuantRules:
         weight_max: largest magnitude of a weight's integer, 127.
         pair_limit: largest |w[2k]| + |w[2k+1]| over adjacent input channels, for CPUs that add two u8*s8 products in 16
             saturating bits (AVX2 and AVX-512 without VNNI): 128. None where sums are exact.
+        pair_flat: pairs run on over kernel positions (position first, channel second), as where a convolution is a
+            product with unrolled patches (ONNX Runtime); else each position starts anew (oneDNN).
         stored_int8: weights are int8 initializers behind one DequantizeLinear; else float with Q and DQ, as the parsers
             of TensorRT 8 want them.
-        quantize_add: residual additions read integers on both sides.
+        quantize_add: a residual addition in a convolution's group reads its skip input as integers.
+        quantize_sum: and the convolution's own result too, although that puts a pair inside the group: OpenVINO and
+            ONNX Runtime fuse or run an addition on integers only if all of its operands are integers.
         quantize_average: average pools read integers.
         quantize_matmul: MatMul of two activations (attention) is quantized too.
     """
@@ -40,6 +44,8 @@ class QuantRules:
     quantize_add: bool = True
     quantize_average: bool = True
     quantize_matmul: bool = False
+    quantize_sum: bool = False
+    pair_flat: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def quantize_weight(nodes: list[ir.Node], rules: QuantRules) -> QuantWeight:
         raise InternalError(f"the weight of '{nodes[0].name}' is no finite constant", where="quantize_weights")
     axes = {weight_axis(node) for node in nodes}
     axis = axes.pop() if len(axes) == 1 else None
-    paired = [node for node in nodes if has_pairs(node)] if rules.pair_limit is not None else []
+    paired = [node for node in nodes if has_pairs(node, rules)] if rules.pair_limit is not None else []
     scale = channel_scale(array, axis, paired, rules)
     return QuantWeight(round_weight(array, scale, axis, paired, rules), scale, axis)
 
@@ -72,7 +72,7 @@ def channel_scale(
     scale = np.abs(array.astype(np.float64)).max(axis=other) / rules.weight_max
     for node in paired:
         assert rules.pair_limit is not None
-        rows = pair_scale(pair_rows(array, node), rules.pair_limit, rules.weight_max)
+        rows = pair_scale(pair_rows(array, node, rules), rules.pair_limit, rules.weight_max)
         scale = np.maximum(scale, rows.max() if axis is None else rows)
     scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
     # A weight of 1e-45 would give scale 0 in float32.
@@ -87,8 +87,8 @@ def round_weight(
     integers = np.clip(np.rint(exact), -rules.weight_max, rules.weight_max).astype(np.int8)
     for node in paired:
         assert rules.pair_limit is not None
-        rows = limit_pairs(pair_rows(integers, node), pair_rows(exact, node), rules.pair_limit)
-        integers = from_pair_rows(rows, node, integers.shape)
+        rows = limit_pairs(pair_rows(integers, node, rules), pair_rows(exact, node, rules), rules.pair_limit)
+        integers = from_pair_rows(rows, node, rules, integers.shape)
     return integers
 
 
@@ -97,26 +97,39 @@ def spread(scale: np.ndarray, axis: int | None, rank: int) -> np.ndarray:
     return scale.reshape([-1 if i == axis else 1 for i in range(rank)]) if axis is not None else scale.reshape(())
 
 
-def has_pairs(node: ir.Node) -> bool:
-    """Whether the kernel adds products of adjacent input channels: all but depthwise convolutions."""
+def has_pairs(node: ir.Node, rules: QuantRules | None = None) -> bool:
+    """Whether the kernel adds adjacent products: all but depthwise ones, and single channels taken in blocks.
+
+    Args:
+        rules: of the engine; None stands for one that takes channels in blocks (oneDNN).
+    """
     weight = constant_array(node.inputs[1])
     assert weight is not None
     group = int(attribute(node, "group", 1))
-    if node.op_type == "Conv":
-        return bool(group == 1 or weight.shape[1] > 1)
     if node.op_type == "ConvTranspose":
-        return bool(group == 1 or weight.shape[0] > group)
+        return bool(group == 1 and weight.shape[0] > 1)  # grouped ones have float kernels only
+    if node.op_type == "Conv" and weight.shape[1] == 1:
+        return bool(_is_flat(node, rules) and weight.shape[0] != group)
     return True
 
 
-def pair_rows(array: np.ndarray, node: ir.Node) -> np.ndarray:
-    """The weight as (output channels, input channels of one group, spatial positions)."""
+def _is_flat(node: ir.Node, rules: QuantRules | None) -> bool:
+    # oneDNN too unrolls patches where a grouped convolution does not fit its blocks of channels.
+    unrolled = rules is not None and rules.pair_flat
+    return node.op_type == "Conv" and (unrolled or int(attribute(node, "group", 1)) > 1)
+
+
+def pair_rows(array: np.ndarray, node: ir.Node, rules: QuantRules | None = None) -> np.ndarray:
+    """The weight as (output channels, elements that pair up along this axis, independent positions).
+
+    Args:
+        rules: as in `has_pairs`.
+    """
     if node.op_type == "Conv":
-        return array.reshape(array.shape[0], array.shape[1], -1)
+        rows = array.reshape(array.shape[0], array.shape[1], -1)
+        return rows.transpose(0, 2, 1).reshape(len(rows), -1, 1) if _is_flat(node, rules) else rows
     if node.op_type == "ConvTranspose":
-        group = int(attribute(node, "group", 1))
-        split = array.reshape(group, array.shape[0] // group, array.shape[1], -1)
-        return split.transpose(0, 2, 1, 3).reshape(group * array.shape[1], array.shape[0] // group, -1)
+        return array.reshape(array.shape[0], array.shape[1], -1).transpose(1, 0, 2)
     if node.op_type == "Gemm":
         return (array if attribute(node, "transB", 0) else array.T)[:, :, None]
     # MatMul: (..., inputs, outputs); leading axes are products of their own, so they count as positions.
@@ -124,14 +137,14 @@ def pair_rows(array: np.ndarray, node: ir.Node) -> np.ndarray:
     return moved.transpose(2, 1, 0)
 
 
-def from_pair_rows(rows: np.ndarray, node: ir.Node, shape: tuple[int, ...]) -> np.ndarray:
+def from_pair_rows(rows: np.ndarray, node: ir.Node, rules: QuantRules | None, shape: tuple[int, ...]) -> np.ndarray:
     """The inverse of `pair_rows`."""
     if node.op_type == "Conv":
+        if _is_flat(node, rules):
+            rows = rows.reshape(shape[0], -1, shape[1]).transpose(0, 2, 1)
         return rows.reshape(shape)
     if node.op_type == "ConvTranspose":
-        group = int(attribute(node, "group", 1))
-        split = rows.reshape(group, shape[1], shape[0] // group, -1)
-        return split.transpose(0, 2, 1, 3).reshape(shape)
+        return rows.transpose(1, 0, 2).reshape(shape)
     if node.op_type == "Gemm":
         return rows[:, :, 0] if attribute(node, "transB", 0) else rows[:, :, 0].T
     return rows.transpose(2, 1, 0).reshape(shape)

@@ -29,7 +29,8 @@ def rules_for(target: Target, backend: str) -> QuantRules:
         TargetError: this engine or this hardware has no INT8 convolution.
     """
     if backend in _CPU_ENGINES:
-        return QuantRules(unsigned=True, stored_int8=True, pair_limit=_PAIR_LIMIT if _saturates(target) else None)
+        limit = _PAIR_LIMIT if backend != "reference" and _saturates(target) else None
+        return QuantRules(unsigned=True, pair_limit=limit, pair_flat=backend == "onnxruntime", quantize_sum=True)
     if backend == "tensorrt":
         if target.knows("precision.int8_tensor") and target.fact("precision.int8_tensor").value is False:
             raise TargetError(
