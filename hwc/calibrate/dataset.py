@@ -35,8 +35,9 @@ from typing import Protocol
 
 import numpy as np
 
-from hwc.artifacts import DynamicDim, TensorSpec
+from hwc.artifacts import TensorSpec
 from hwc.calibrate.call_generator import Generator
+from hwc.calibrate.form_batch import batch_size, stack
 from hwc.calibrate.read_arrays import ArrayFile, digest_arrays
 from hwc.calibrate.read_images import ImageFolder
 from hwc.calibrate.read_recipe import Recipe
@@ -91,7 +92,7 @@ class Dataset:
         first = next(self._items(0), None)
         if first is None:
             raise UsageError("there is no sample", where=source, do="check the path and the slice")
-        self.batch = _batch_size(first[2], self.inputs, first[0])
+        self.batch = batch_size(first[2], self.inputs, first[0])
         if not isinstance(rows, Generator) and len(self._order) < self.batch:
             raise UsageError(
                 "too few samples for one batch", where=source, expected=f"at least {self.batch}, the model's own batch",
@@ -131,7 +132,7 @@ class Dataset:
         """
         items = self._items(start * self.batch)
         while len(group := list(islice(items, self.batch))) == self.batch:
-            feeds = {spec.name: _stack(spec, [arrays[spec.name] for _, _, arrays in group]) for spec in self.inputs}
+            feeds = {spec.name: stack(spec, [arrays[spec.name] for _, _, arrays in group]) for spec in self.inputs}
             name, label, _ = group[0]
             if self.batch == 1:
                 yield Sample(feeds, label, name)
@@ -287,30 +288,3 @@ def _open_images(root: Path, pattern: str, inputs: Sequence[TensorSpec], recipe:
             do="give arrays by input name (.npz), or file.py:generator",
         )  # fmt: skip
     return ImageFolder(root, pattern, recipe.preprocess, recipe.labels, inputs[0])
-
-
-def _batch_size(arrays: dict[str, np.ndarray], inputs: Sequence[TensorSpec], where: str) -> int:
-    """How many elements make one sample: the model's fixed batch, or the least that its range allows."""
-    sizes = {}
-    for spec in inputs:
-        if spec.shape and arrays[spec.name].ndim == len(spec.shape) - 1:
-            dim = spec.shape[0]
-            sizes[spec.name] = dim.min if isinstance(dim, DynamicDim) else dim
-    if len(set(sizes.values())) > 1 or (sizes and max(sizes.values()) > 1 and len(sizes) < len(inputs)):
-        raise UsageError(
-            "the inputs do not share one batch axis", where=where,
-            got=", ".join(f"{spec.name} {spec.shape} fed {arrays[spec.name].shape}" for spec in inputs),
-            do="feed whole inputs: arrays with as many axes as the model's, after the axis that counts samples",
-        )  # fmt: skip
-    return next(iter(sizes.values()), 1)
-
-
-def _stack(spec: TensorSpec, arrays: list[np.ndarray]) -> np.ndarray:
-    if spec.shape and arrays[0].ndim == len(spec.shape) - 1:
-        if len({(array.shape, array.dtype) for array in arrays}) == 1:
-            return np.stack(arrays)
-        raise UsageError(
-            f"samples of different shapes cannot share a batch of '{spec.name}'", expected=str(arrays[0].shape),
-            got=", ".join(str(array.shape) for array in arrays[1:]),
-        )  # fmt: skip
-    return arrays[0]
