@@ -149,7 +149,7 @@ def _request(
         target=target,
         inputs=optimized.inputs,
         outputs=optimized.outputs,
-        precision=optimized.precision,
+        precision="fp32" if optimized.precision == "int8" else optimized.precision,  # Q/DQ in the graph say the rest
         key=key,
         out_dir=folder,
         options=options,
