@@ -7,7 +7,8 @@ Members of an .npz that are stored as they are (np.savez) are memory-mapped in p
 (np.savez_compressed) are unpacked once into a temporary file and mapped there. An .npz with the single array "arr_0",
 as np.savez(path, x) writes it, serves a model with one input.
 
-Nothing is unpickled: arrays of objects are refused. Format: numpy.lib.format, versions 1.0 to 3.0.
+Nothing is unpickled: arrays of objects are refused. Limit: the checksum of a stored member is not verified, because
+that would read it whole; `Dataset.digest` tells one content from another. Format: numpy.lib.format, versions 1.0 to 3.0.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -40,7 +43,8 @@ class ArrayFile:
         self.path = path
         try:
             arrays = _map_npz(path) if path.suffix.lower() == ".npz" else {"": _map_npy(path)}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
+                NotImplementedError, RuntimeError) as error:  # fmt: skip
             raise UsageError(
                 f"cannot read {path.name}", where=str(path), got=str(error).splitlines()[0] if str(error) else "",
                 expected="numbers written by np.save, np.savez or np.savez_compressed", do="write the file again",
@@ -133,11 +137,14 @@ def _map_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _map_at(file: BinaryIO, offset: int) -> np.ndarray:
     file.seek(offset)
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    else:  # 3.0 differs from 2.0 only in the encoding of field names, which plain numbers have not
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    try:
+        # 3.0 differs from 2.0 only in the encoding of field names, which plain numbers have not.
+        is_first = np.lib.format.read_magic(file) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except (SyntaxError, tokenize.TokenError, TypeError, IndexError, OverflowError, UnicodeDecodeError) as error:
+        # A header is a Python literal, and numpy lets its parser's errors through.
+        raise ValueError(f"the header of an array makes no sense: {error}") from None
     if dtype.hasobject or dtype.kind not in "fiub":
         raise ValueError(f"an array of {dtype}, which is no array of numbers")
     if 0 in shape:
