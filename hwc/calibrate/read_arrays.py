@@ -7,8 +7,9 @@ Members of an .npz that are stored as they are (np.savez) are memory-mapped in p
 (np.savez_compressed) are unpacked once into a temporary file and mapped there. An .npz with the single array "arr_0",
 as np.savez(path, x) writes it, serves a model with one input.
 
-Nothing is unpickled: arrays of objects are refused. Limit: the checksum of a stored member is not verified, because
-that would read it whole; `Dataset.digest` tells one content from another. Format: numpy.lib.format, versions 1.0 to 3.0.
+Nothing is unpickled: arrays of objects are refused. Format: numpy.lib.format, versions 1.0 to 3.0.
+Limit: the checksum of a stored member is not verified, because that would read it whole; `Dataset.digest` tells one
+content from another.
 """
 
 from __future__ import annotations
