@@ -5,7 +5,7 @@
    reads a carrier's result wants integers too; the pair is put on the first tensor that is not carried. So a MaxPool
    that stands alone pools integers, and the inputs of a Concat are quantized instead of its output.
 3. A pair never stands inside a FusionGroup: a walk that would end between two members stops one carrier earlier.
-   Conv, ReLU and MaxPool thus stay together and the pool's output carries the pair.
+   Conv, ReLU and MaxPool thus stay together and the pool's output carries the pair, unless `rules.split_pool`.
 4. All tensors that meet in one Concat share a scale (union-find); sharers are uint8 only if each is never negative.
 
 A group in `high` reads floats: its readers are dropped from the points, and a point without readers is dropped. The
@@ -20,6 +20,7 @@ import dataclasses
 import onnx_ir as ir
 
 from hwc.artifacts import FusionGroup, NearMiss
+from hwc.graph.match import is_op
 from hwc.graph.model import constant_array
 from hwc.precision.find_nonnegative import find_nonnegative
 from hwc.precision.integer_flow import Edge, carried_inputs, carries, find_consumers, group_of_node
@@ -150,7 +151,8 @@ class _Finder:
         if source is None:
             return True
         own, before = self.owner.get(str(node.name)), self.owner.get(str(source.name))
-        return self._is_carried(source) or own is None or before is None or own.id != before.id
+        is_inside = own is not None and before is not None and own.id == before.id
+        return self._is_carried(source) or not is_inside or (self.rules.split_pool and is_op(node, "MaxPool"))
 
     def _all_want(self, value: ir.Value) -> bool:
         if value not in self._wanted:  # kept, because nested Concats would ask again and again

@@ -16,10 +16,11 @@ import onnx_ir as ir
 
 from hwc.artifacts import TensorScale
 from hwc.errors import InternalError, TargetError
-from hwc.graph.model import Namer, add_initializer, make_node, opset, remove_dead
+from hwc.graph.model import Namer, add_initializer, make_node, mark_origin, opset, remove_dead
 from hwc.graph.shapes import infer_shapes
 from hwc.graph.verify import verify_model
 from hwc.precision.find_points import drop_high
+from hwc.precision.integer_flow import IntegerFlow, carried_inputs, carries
 from hwc.precision.plan import QuantPlan, QuantPoint, QuantWeight
 from hwc.precision.quantize_weights import weight_readers
 
@@ -44,6 +45,7 @@ def place_qdq(plan: QuantPlan) -> ir.Model:
     _check(plan, points)
     placer = _Placer(model, plan)
     weights = weight_readers(model, points)  # before the graph changes under the points
+    placer.twin_carriers(points)
     for point in points:
         placer.place_point(point, plan.scales[point.tensor])
     for name, readers in weights.items():
@@ -94,6 +96,40 @@ class _Placer:
             self.model.graph.insert_after(producer, pair)
         for name, index in point.readers:
             self.nodes[name].replace_input_with(index, pair[-1].outputs[0])
+
+    def twin_carriers(self, points: tuple[QuantPoint, ...]) -> None:
+        """Gives each group in `high` a float copy of the carriers that carry integers to other groups."""
+        flow = IntegerFlow(self.model, points)
+        names = {name for group in self.plan.groups if group.id in self.plan.high for name in group.nodes}
+        twins: dict[ir.Value, ir.Value] = {}
+        for name in sorted(names & self.nodes.keys()):
+            node = self.nodes[name]
+            if carries(node):
+                continue
+            for index, value in enumerate(node.inputs):
+                if value is not None and flow.is_integer(node, index):
+                    node.replace_input_with(index, self._twin(value, flow, twins))
+
+    def _twin(self, value: ir.Value, flow: IntegerFlow, twins: dict[ir.Value, ir.Value]) -> ir.Value:
+        """`value`, made by copies of carriers from the floats in front of the pairs."""
+        carrier = value.producer()
+        if carrier is None or not carries(carrier):
+            return value
+        if not all(flow.is_integer(carrier, index) for index in carried_inputs(carrier)):
+            return value
+        if value not in twins:
+            inputs = [v if v is None or i not in carried_inputs(carrier) else self._twin(v, flow, twins)
+                      for i, v in enumerate(carrier.inputs)]  # fmt: skip
+            outputs = [ir.Value(name=self.namer.fresh(f"{v.name}_float"), type=v.type, shape=v.shape)
+                       for v in carrier.outputs]  # fmt: skip
+            copy = ir.Node(
+                carrier.domain, carrier.op_type, inputs, list(carrier.attributes.values()), outputs=outputs,
+                name=self.namer.fresh(f"{carrier.name}_float"),
+            )  # fmt: skip
+            mark_origin(copy, [carrier])
+            self.model.graph.insert_after(carrier, copy)
+            twins.update(zip(carrier.outputs, outputs))
+        return twins[value]
 
     def place_weight(self, name: str, weight: QuantWeight, readers: list[ir.Node]) -> None:
         graph = self.model.graph

@@ -26,6 +26,8 @@ class QuantRules:
         weight_max: largest magnitude of a weight's integer, 127.
         pair_limit: largest |w[2k]| + |w[2k+1]| over adjacent input channels, for CPUs that add two u8*s8 products in 16
             saturating bits (AVX2 and AVX-512 without VNNI): 128. None where sums are exact.
+        split_pool: the pair of a group that ends in MaxPool stands before the pool: the same integers, for max commutes
+            with rounding, and right where the engine has no kernel of Conv and MaxPool but a pool on integers.
         pair_flat: pairs run on over kernel positions (position first, channel second), as where a convolution is a
             product with unrolled patches (ONNX Runtime); else each position starts anew (oneDNN).
         stored_int8: weights are int8 initializers behind one DequantizeLinear; else float with Q and DQ, as the parsers
@@ -45,6 +47,7 @@ class QuantRules:
     quantize_average: bool = True
     quantize_matmul: bool = False
     quantize_sum: bool = False
+    split_pool: bool = False
     pair_flat: bool = False
 
 

@@ -30,7 +30,8 @@ def rules_for(target: Target, backend: str) -> QuantRules:
     """
     if backend in _CPU_ENGINES:
         limit = _PAIR_LIMIT if backend != "reference" and _saturates(target) else None
-        return QuantRules(unsigned=True, pair_limit=limit, pair_flat=backend == "onnxruntime", quantize_sum=True)
+        unrolled = backend == "onnxruntime"
+        return QuantRules(unsigned=True, pair_limit=limit, pair_flat=unrolled, quantize_sum=True, split_pool=True)
     if backend == "tensorrt":
         if target.knows("precision.int8_tensor") and target.fact("precision.int8_tensor").value is False:
             raise TargetError(
