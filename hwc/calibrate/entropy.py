@@ -2,7 +2,8 @@
 
 For each candidate of i bins: P is the first i bins with everything beyond added to the last of them; Q spreads the
 first i bins, without what lies beyond, over levels + 1 groups and each group's total evenly over its bins that are not
-empty in P. The i of least KL(P || Q) wins. With running sums S of p, of p log p and of "not empty",
+empty in P. The i of least KL(P || Q) wins, the largest of equal ones. With running sums S of p, of
+p log p and of "not empty",
 
     KL = [sum p log p - sum over groups S_g log(S_g / n_g)] / N + log(N_Q / N)
 
@@ -12,9 +13,10 @@ Details on which implementations differ, as done here: exact zeros are left out,
 any scale and would otherwise drown the rest of a ReLU's output; groups are whole bins with boundaries ceil(g i /
 groups), so that no remainder lands in the last one; the last bin counts as not empty if anything lies beyond, and a
 group that is empty inside then holds 1e-4 of a count in Q: with none, log(p / 0) would refuse every range that ends in
-a gap, and one far outlier would force max |x|. The histogram is taken at 2048 to 4096 bins below max |x|, as TensorRT's
-2048: with more, sampling noise is taken for information. A calibrator that sees one histogram with as many bins as
-groups can only answer max |x|, a known fault of others; here that cannot occur.
+a gap, and one far outlier would force max |x|; a range with nothing inside is never taken. The histogram is taken at
+2048 to 4096 bins below max |x|, as TensorRT's 2048: with more, sampling noise is taken for information. A calibrator
+that sees one histogram with as many bins as groups can only answer max |x|, a known fault of others; here that cannot
+occur.
 
 Source: S. Migacz, "8-bit Inference with TensorRT", GTC 2017, s7310, pages 31-38.
 Limit: entropy is not error; it may clip much of a distribution with a heavy tail.
@@ -29,6 +31,7 @@ from hwc.calibrate.tensor_statistics import TensorStatistics
 
 _MERGE = 2  # histogram bins per bin used here
 _LITTLE = 1e-4  # counts
+_EQUAL = 1e-9  # nats; well above the rounding of the sums
 
 
 def choose(statistics: TensorStatistics, *, levels: int, unsigned: bool) -> float:
@@ -48,7 +51,8 @@ def choose(statistics: TensorStatistics, *, levels: int, unsigned: bool) -> floa
     if last <= groups:  # denormal range only: fewer bins than levels, nothing to choose between
         return statistics.amax
     sizes = np.arange(groups, last + 1)
-    best = int(sizes[int(np.argmin(divergences(counts, sizes, groups)))])
+    found = divergences(counts, sizes, groups)
+    best = int(sizes[np.flatnonzero(found <= found.min() + _EQUAL)[-1]])
     return min(best * width, statistics.amax)
 
 
@@ -76,7 +80,9 @@ def divergences(counts: np.ndarray, sizes: np.ndarray, groups: int) -> np.ndarra
     # Sum over bins of p log q; q is one value per group, so a group gives (its mass in P) log(in_q / used).
     cross = (in_p * np.log(np.where(in_p > 0, in_q, 1.0) / np.maximum(used, 1.0))).sum(axis=1)
     own_entropy = plogp[sizes] - _xlogx(own) + _xlogx(end)
-    return (own_entropy - cross) / total + np.log(in_q.sum(axis=1) / total)
+    result = (own_entropy - cross) / total + np.log(in_q.sum(axis=1) / total)
+    # With all mass beyond it, P and Q are the same single bin: no divergence, and no information either.
+    return np.where(mass[sizes] > 0, result, np.inf)
 
 
 def _running(values: np.ndarray) -> np.ndarray:
