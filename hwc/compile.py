@@ -25,11 +25,15 @@ from hwc import targets
 from hwc.artifacts import Bundle, Fact, Target
 from hwc.build import build_engine, build_plain
 from hwc.bundle import SCHEMA, hash_files, staged_folder, write_manifest
-from hwc.capture import MODEL, capture_model
+from hwc.capture import MODEL, Captured, capture_model
+from hwc.choose_precision import Chosen, GuardOptions, PrecisionRequest, choose_precision, write_quantization
 from hwc.engines.base import Progress, no_progress
+from hwc.errors import AccuracyError, UsageError
+from hwc.explain import ledger_beside
 from hwc.frontend.input_shapes import InputShapes
-from hwc.optimize import Normalization, OptimizeOptions, check_precision, optimize_model
-from hwc.serialize import from_json
+from hwc.optimize import Normalization, OptimizeOptions, check_precision, optimize_model, target_key
+from hwc.quantize import CalibrationOptions
+from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 from hwc.targets.probe import probe_cpu, with_probed
 
@@ -55,9 +59,22 @@ class CompileRequest:
     threads: int = 0
     compare_plain: bool = False
     command: tuple[str, ...] = ()
+    calibration: CalibrationOptions | None = None
+    guard: GuardOptions = field(default_factory=GuardOptions)
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        if self.precision == "int8" and self.calibration is None:
+            raise UsageError(
+                "INT8 needs samples to calibrate on", expected="--calibration-data DATA", got="none",
+                do="give a folder of images with --calibration-recipe, an .npz, an .npy or file.py:generator; a model "
+                "that already carries Q/DQ nodes is compiled as it is with --precision fp32",
+            )  # fmt: skip
+        if self.calibration is not None and self.precision not in ("int8", "auto"):
+            raise UsageError(
+                f"calibration data decide nothing in {self.precision}", expected="--precision int8 or auto",
+                got=self.precision,
+            )  # fmt: skip
 
 
 def compile_model(
@@ -80,14 +97,19 @@ def compile_model(
     reused += ["capture"] * was_kept
 
     progress("optimizing the graph", 0.2)
-    options = OptimizeOptions(request.precision, backend, request.without_passes, request.normalization)
-    optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
-    reused += ["optimize"] * was_kept
-
-    progress("building the engine", 0.5)
     how = (target, backend, dict(request.engine_options), request.threads)
-    built, was_kept = build_engine(optimized, *how, store=store, progress=progress)
-    reused += ["build"] * was_kept
+    chosen: Chosen | None = None
+    if request.calibration is None:
+        options = OptimizeOptions(request.precision, backend, request.without_passes, request.normalization)
+        optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
+        reused += ["optimize"] * was_kept
+        progress("building the engine", 0.5)
+        built, was_kept = build_engine(optimized, *how, store=store, progress=progress)
+        reused += ["build"] * was_kept
+    else:
+        chosen, kept = _choose(request, captured, target, backend, store, progress)
+        optimized, built = chosen.optimized, chosen.built
+        reused += kept
     plain = None
     if request.compare_plain and built.engine.state != "deferred":
         progress("building the plain graph, to compare", 0.8)
@@ -99,6 +121,8 @@ def compile_model(
         for name in {MODEL, *optimized.extra_files, *built.engine.files}:
             source = built.folder if (built.folder / name).is_file() else optimized.folder
             shutil.copyfile(source / name, stage / name)
+        if chosen is not None:
+            write_quantization(chosen, target, stage)
         bundle = Bundle(
             schema=SCHEMA,
             name=captured.name,
@@ -119,6 +143,38 @@ def compile_model(
         write_manifest(stage, bundle)
     progress("done", 1.0)
     return bundle, tuple(reused)
+
+
+def _choose(
+    request: CompileRequest, captured: Captured, target: Target, backend: str, store: Store, progress: Progress
+) -> tuple[Chosen, list[str]]:
+    """What keeps the accuracy and is not slower; and the names of the steps that were reused.
+
+    Raises:
+        AccuracyError: INT8 was asked and nothing with INT8 passed; the ledger lies beside where the bundle would.
+    """
+    assert request.calibration is not None
+    reused: list[str] = []
+    graphs = []
+    for precision in ("fp32", "auto" if request.precision == "auto" else "fp32"):
+        options = OptimizeOptions(precision, backend, request.without_passes, request.normalization)
+        optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
+        reused += ["optimize"] * (was_kept and "optimize" not in reused)
+        graphs.append(optimized)
+    how = (target, backend, dict(request.engine_options), request.threads)
+    wanted = PrecisionRequest(
+        name=captured.name, target=target, backend=backend, full=graphs[0], floating=graphs[1],
+        asked=request.precision, calibration=request.calibration, guard=request.guard,
+        build=lambda optimized: build_engine(optimized, *how, store=store, progress=progress)[0],
+        engine_key=repr((target_key(target), backend, sorted(request.engine_options.items()), request.threads)),
+    )  # fmt: skip
+    try:
+        chosen, was_kept = choose_precision(wanted, store=store, progress=progress)
+    except AccuracyError as error:
+        if error.ledger is not None:
+            ledger_beside(request.out).write_text(to_json(error.ledger), encoding="utf-8")
+        raise
+    return chosen, reused + ["precision"] * was_kept
 
 
 def _only_forward(progress: Progress) -> Progress:

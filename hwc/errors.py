@@ -95,9 +95,10 @@ class EngineError(HwcError):
 
 
 class AccuracyError(HwcError):
-    """The work was done, and the accuracy guard forbids what came out."""
+    """The work was done, and the accuracy guard forbids what came out. `ledger` is the `Ledger` of what was tried."""
 
     exit_code = 1
+    ledger: Any = None
 
 
 class InternalError(HwcError):

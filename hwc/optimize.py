@@ -31,7 +31,7 @@ from hwc.store import Store, installed_versions, key_of, own_source_digest
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 EXPECTED = "expected.npz"
 RECORD = "optimize.json"
 # Opset 17 is the oldest that has LayerNormalization; TensorRT 8.5 parses up to it. Unknown parsers get no newer one.
@@ -60,6 +60,11 @@ class OptimizeOptions:
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        if self.precision == "int8":
+            raise UsageError(
+                "integers are chosen after the passes", expected="auto, fp32, fp16, bf16", got="int8",
+                do="`hwc compile --precision int8 --calibration-data DATA`",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,6 @@ def optimize_model(
 
 def check_precision(precision: str) -> None:
     """Raises UsageError unless this version compiles in that precision."""
-    if precision == "int8":
-        raise UsageError(
-            "this version of hwc does not quantize",
-            expected=", ".join(PRECISIONS),
-            got="int8",
-            do="a model that already carries Q/DQ nodes is compiled as it is with --precision fp32",
-        )
     if precision not in PRECISIONS:
         raise UsageError(f"no precision is called '{precision}'", expected=", ".join(PRECISIONS), got=precision)
 

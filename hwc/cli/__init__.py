@@ -12,6 +12,7 @@ from hwc.cli.command import Group
 from hwc.cli.compare import compare
 from hwc.cli.compile import compile_command
 from hwc.cli.doctor import doctor
+from hwc.cli.explain import explain
 from hwc.cli.export import export
 from hwc.cli.inspect import inspect
 from hwc.cli.optimize import optimize
@@ -26,5 +27,5 @@ def main() -> None:
     """Compile PyTorch and ONNX models for TensorRT, NVIDIA Jetson and the CPU, and measure what came out."""
 
 
-for command in (compile_command, inspect, profile, run, compare, optimize, export, targets, doctor):
+for command in (compile_command, inspect, profile, run, compare, optimize, export, explain, targets, doctor):
     main.add_command(command)

@@ -21,8 +21,8 @@ from hwc.cli.command import Command
     "--precision",
     default="auto",
     show_default=True,
-    metavar="auto|fp32|fp16|bf16",
-    help="Arithmetic of the engine; auto takes the narrowest that keeps the outputs.",
+    metavar="auto|fp32|fp16|bf16|int8",
+    help="Arithmetic of the engine; auto takes the fastest that keeps the accuracy (INT8 with --calibration-data).",
 )
 @click.option("--fp16", "wants_fp16", is_flag=True, help="Same as --precision fp16.")
 @click.option("--best", "wants_best", is_flag=True, help="Same as --precision auto.")
@@ -34,6 +34,10 @@ from hwc.cli.command import Command
 @click.option("--engine-option", multiple=True, metavar="NAME=VALUE", help="Passed to the engine's builder.")
 @click.option("--builder-optimization-level", type=click.IntRange(0, 5), help="TensorRT: effort of the builder.")
 @click.option("--compare-plain", is_flag=True, help="Also build the graph without any pass and report both.")
+@click.option("--calibration-data", default="", metavar="DATA",
+              help="Samples for INT8: folder of images, .npz, .npy or file.py:generator; photos@0:300 is a slice.")
+@options.calibration
+@options.guard
 @options.THREADS
 @options.cache
 @options.FORMAT
@@ -42,13 +46,17 @@ def compile_command(
     model: str, target: str, output: Path, precision: str, wants_fp16: bool, wants_best: bool,
     input_shapes: tuple[str, ...], min_shapes: tuple[str, ...], opt_shapes: tuple[str, ...],
     max_shapes: tuple[str, ...], engine: str, passes: tuple[str, ...], normalize: tuple[str, ...],
-    engine_option: tuple[str, ...], builder_optimization_level: int | None, compare_plain: bool, threads: int,
+    engine_option: tuple[str, ...], builder_optimization_level: int | None, compare_plain: bool,
+    calibration_data: str, calibration_recipe: str, calibration_samples: int, calibration_method: str,
+    improve: tuple[str, ...], rounding_seconds: float, validation_data: str, metric: str, max_drop: float,
+    drop_type: str, threads: int,
     cache_dir: Path, no_cache: bool, output_format: str, verbose: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL into a bundle: graph passes, engine, manifest.
 
     MODEL is net.onnx, file.py:callable, package.module:callable, a TorchScript or an exported-program file.
     """
+    from hwc.choose_precision import GuardOptions
     from hwc.compile import CompileRequest, compile_model
 
     if wants_fp16 or wants_best:
@@ -69,6 +77,10 @@ def compile_command(
         threads=threads,
         compare_plain=compare_plain,
         command=("hwc", *sys.argv[1:]),
+        calibration=options.calibration_options(
+            calibration_data, calibration_recipe, calibration_samples, calibration_method, improve, rounding_seconds
+        ),
+        guard=GuardOptions(validation_data, metric, max_drop, drop_type),
     )
     with options.open_store(cache_dir, no_cache) as store, options.progress_bar(f"compile for {target}") as progress:
         bundle, reused = compile_model(request, store=store, progress=progress)
@@ -78,6 +90,8 @@ def compile_command(
         click.echo(json.dumps({"reused": list(reused), "bundle": json.loads(to_json(bundle))}, indent=1))
         return
     for line in describe(bundle, verbose=verbose):
+        click.echo(line)
+    for line in describe_choice(output):
         click.echo(line)
     click.echo(f"reused    {', '.join(reused) if reused else 'nothing'} from the step cache")
     click.echo(f"bundle    {output}   (again: {shlex.join(bundle.command)})")
@@ -114,6 +128,16 @@ def describe(bundle: object, *, verbose: bool = False) -> list[str]:
     for note in (*bundle.notes, *engine.notes) if verbose else bundle.notes:
         lines.append(f"note      {note}")
     return lines
+
+
+def describe_choice(folder: Path) -> list[str]:
+    """One line per recipe that was tried, from the ledger; nothing where no precision was weighed."""
+    from hwc.explain import LEDGER, read_ledger
+
+    if not (folder / LEDGER).is_file():
+        return []
+    attempts = read_ledger(folder).attempts
+    return [f"tried     {a.name}: {a.outcome}: {a.reason}" for a in attempts] + [f"why       hwc explain {folder}"]
 
 
 def _shape(spec: object) -> str:

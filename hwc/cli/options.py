@@ -51,8 +51,19 @@ def calibration(command: Any) -> Any:
         ("--calibration-recipe", {"default": "", "metavar": "NAME|FILE.toml",
                                   "help": "How images become inputs; see calibration/."}),
     ):  # fmt: skip
-        command = click.option(flag, **extra)(command)  # type: ignore[arg-type]
+        command = click.option(flag, **extra)(command)
     return command
+
+
+def calibration_options(
+    data: str, recipe: str, samples: int, method: str, improve: tuple[str, ...], seconds: float
+) -> Any:
+    """The flags of `calibration` as one value; None without data."""
+    from hwc.quantize import CalibrationOptions
+
+    if not data:
+        return None
+    return CalibrationOptions(data, recipe, samples, method, parse_pass_names(improve, "--improve"), seconds)
 
 
 def guard(command: Any) -> Any:
@@ -67,7 +78,7 @@ def guard(command: Any) -> Any:
         ("--validation-data", {"default": "", "metavar": "DATA",
                                "help": "Samples to judge on; without it every fifth calibration sample is kept back."}),
     ):  # fmt: skip
-        command = click.option(flag, **extra)(command)  # type: ignore[arg-type]
+        command = click.option(flag, **extra)(command)
     return command
 
 
@@ -131,14 +142,14 @@ def parse_input_shapes(
     return parse_shapes(*(",".join(texts) for texts in (fixed, minimum, optimum, maximum)))
 
 
-def parse_pass_names(texts: tuple[str, ...]) -> tuple[str, ...]:
+def parse_pass_names(texts: tuple[str, ...], flag: str = "--passes") -> tuple[str, ...]:
     """The names in `--passes=-a,-b`; only leaving out is offered, because the order of passes is not the user's."""
     from hwc.errors import UsageError
 
     names = [name for text in texts for name in text.split(",") if name]
     for name in names:
         if not name.startswith("-"):
-            raise UsageError("--passes takes names to leave out, with a '-'", expected=f"--passes=-{name}", got=name)
+            raise UsageError(f"{flag} takes names to leave out, with a '-'", expected=f"{flag}=-{name}", got=name)
     return tuple(name[1:] for name in names)
 
 

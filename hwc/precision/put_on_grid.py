@@ -1,0 +1,28 @@
+"""The FP32 graph with its quantized weights on their grids: w = integer * scale, no Q/DQ.
+
+It is the graph that a calibration cache belongs to. TensorRT takes a channel's scale from its largest weight / 127; every
+channel holds an integer of magnitude 127 (see `quantize_weights`), so TensorRT finds the same scale and the same
+integers that the Q/DQ graph has. A weight that a layer in higher precision reads as well keeps its own values there.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from hwc.graph.model import Namer, add_initializer, remove_dead
+from hwc.precision.find_points import drop_high
+from hwc.precision.plan import QuantPlan
+from hwc.precision.quantize_weights import weight_readers
+
+
+def put_on_grid(plan: QuantPlan) -> ir.Model:
+    """A clone of `plan.model`; groups in `plan.high` keep their weights."""
+    model = plan.model.clone()
+    namer = Namer(model)
+    points = drop_high(model, plan.points, plan.groups, plan.high)
+    for name, readers in weight_readers(model, points).items():
+        value = add_initializer(model.graph, namer.fresh(f"{name}_grid"), plan.weights[name].dequantize())
+        for node in readers:
+            node.replace_input_with(1, value)
+    remove_dead(model)
+    return model
