@@ -42,10 +42,11 @@ def place_qdq(plan: QuantPlan) -> ir.Model:
             got=f"opset {opset(model)}", do="export the model with a newer opset",
         )  # fmt: skip
     points = drop_high(model, plan.points, plan.groups, plan.high)
-    _check(plan, points)
+    put_back = frozenset(name for group in plan.groups if group.id in plan.high for name in group.nodes)
+    _check(plan, points, put_back)
     placer = _Placer(model, plan)
-    weights = weight_readers(model, points)  # before the graph changes under the points
-    placer.twin_carriers(points)
+    weights = weight_readers(model, points, put_back)  # before the graph changes under the points
+    placer.twin_carriers(points, put_back)
     for point in points:
         placer.place_point(point, plan.scales[point.tensor])
     for name, readers in weights.items():
@@ -56,7 +57,7 @@ def place_qdq(plan: QuantPlan) -> ir.Model:
     return model
 
 
-def _check(plan: QuantPlan, points: tuple[QuantPoint, ...]) -> None:
+def _check(plan: QuantPlan, points: tuple[QuantPoint, ...], put_back: frozenset[str]) -> None:
     shared: dict[str, tuple[str, TensorScale]] = {}
     for point in points:
         scale = plan.scales.get(point.tensor)
@@ -71,7 +72,7 @@ def _check(plan: QuantPlan, points: tuple[QuantPoint, ...]) -> None:
                 f"'{name}' and '{point.tensor}' meet in one Concat and need one scale", where="place_qdq",
                 expected=f"{first.scale[0]} {first.dtype}", got=f"{scale.scale[0]} {scale.dtype}",
             )  # fmt: skip
-    for name in weight_readers(plan.model, points):
+    for name in weight_readers(plan.model, points, put_back):
         if name not in plan.weights:
             raise InternalError(f"weight '{name}' is read as integers and has none", where="place_qdq")
 
@@ -97,12 +98,11 @@ class _Placer:
         for name, index in point.readers:
             self.nodes[name].replace_input_with(index, pair[-1].outputs[0])
 
-    def twin_carriers(self, points: tuple[QuantPoint, ...]) -> None:
-        """Gives each group in `high` a float copy of the carriers that carry integers to other groups."""
+    def twin_carriers(self, points: tuple[QuantPoint, ...], put_back: frozenset[str]) -> None:
+        """Gives each node that was put back a float copy of the carriers that carry integers to others."""
         flow = IntegerFlow(self.model, points)
-        names = {name for group in self.plan.groups if group.id in self.plan.high for name in group.nodes}
         twins: dict[ir.Value, ir.Value] = {}
-        for name in sorted(names & self.nodes.keys()):
+        for name in sorted(put_back & self.nodes.keys()):
             node = self.nodes[name]
             if carries(node):
                 continue

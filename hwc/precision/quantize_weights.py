@@ -35,12 +35,18 @@ def quantize_weights(
     return {name: quantize_weight(nodes, rules) for name, nodes in readers.items()}
 
 
-def weight_readers(model: ir.Model, points: tuple[QuantPoint, ...]) -> dict[str, list[ir.Node]]:
-    """Initializer name -> the nodes that read it as an integer weight, both in graph order."""
+def weight_readers(
+    model: ir.Model, points: tuple[QuantPoint, ...], without: frozenset[str] = frozenset()
+) -> dict[str, list[ir.Node]]:
+    """Initializer name -> the nodes that read it as an integer weight, both in graph order.
+
+    Args:
+        without: names of nodes that were put back, although a carrier may hand integers to their neighbours.
+    """
     flow = IntegerFlow(model, points)
     readers: dict[str, list[ir.Node]] = {}
     for node in model.graph:
-        if not is_op(node, *WEIGHTED) or len(node.inputs) < 2:
+        if not is_op(node, *WEIGHTED) or len(node.inputs) < 2 or node.name in without:
             continue
         weight = node.inputs[1]
         if weight is not None and weight.is_initializer() and not weight.is_graph_input() and flow.is_integer(node, 0):

@@ -1,0 +1,125 @@
+"""The graph with Q/DQ: golden text, what is refused, twins for what was put back, names and determinism."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from hwc.errors import InternalError, TargetError
+from hwc.graph.evaluate import Evaluator
+from hwc.graph.model import ORIGIN
+from hwc.graph.text import digest_model, print_model
+from hwc.precision.place_qdq import place_qdq
+from tests.golden.compare_golden import compare_with_golden
+from tests.passes.build import build, node, weight
+from tests.passes.check import random_feeds
+from tests.precision.placed import CPU, OLD_TENSORRT, TENSORRT, plan_of, residual
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"), [("qdq_cpu", CPU), ("qdq_tensorrt", TENSORRT), ("qdq_tensorrt8", OLD_TENSORRT)]
+)
+def test_the_placed_graph_is_the_golden_one(name, rules):
+    compare_with_golden(f"{name}.txt", print_model(place_qdq(plan_of(residual(), rules)), weights=False))
+
+
+@pytest.mark.parametrize("rules", [CPU, TENSORRT, OLD_TENSORRT])
+def test_the_placed_graph_is_legal_close_to_the_original_and_always_the_same(rules):
+    model = residual()
+    before = digest_model(model)
+    plan = plan_of(model, rules)
+    placed = place_qdq(plan)
+    onnx.checker.check_model(ir.to_proto(placed), full_check=True)
+    assert digest_model(model) == before and digest_model(place_qdq(plan)) == digest_model(placed)
+    feeds = random_feeds(model)
+    exact, got = Evaluator(model).run(feeds)["y"], Evaluator(placed).run(feeds)["y"]
+    assert 0 < np.abs(exact - got).max() < 0.1 * np.abs(exact).max()
+
+
+def test_bias_stays_float_and_zero_points_are_zero():
+    placed = place_qdq(plan_of(residual(), CPU))
+    for name in ("conv0", "conv1", "gemm"):
+        assert placed.graph.node(name).inputs[2].is_initializer()
+    points = [v.const_value.numpy() for name, v in placed.graph.initializers.items() if name.endswith("_zero_point")]
+    assert points and all(not p.any() and p.dtype in (np.int8, np.uint8) for p in points)
+
+
+def test_new_nodes_say_where_they_came_from():
+    placed = place_qdq(plan_of(residual(), CPU))
+    found = {n.name: n.metadata_props.get(ORIGIN) for n in placed.graph if "Linear" in n.op_type}
+    assert found["r0_quantize"] == "relu0" and found["w0_dequantize"] == "conv0"
+
+
+def test_both_forms_of_weights_hold_the_same_values():
+    model, feeds = residual(), random_feeds(residual())
+    new = Evaluator(place_qdq(plan_of(model, TENSORRT))).run(feeds)["y"]
+    old = Evaluator(place_qdq(plan_of(model, OLD_TENSORRT))).run(feeds)["y"]
+    assert np.array_equal(new, old)
+
+
+def test_everything_put_back_is_the_original():
+    model = residual()
+    plan = plan_of(model, CPU)
+    placed = place_qdq(plan.replace(high=frozenset(g.id for g in plan.groups)))
+    assert digest_model(placed) == digest_model(model)
+
+
+def test_a_layer_that_was_put_back_reads_floats_through_a_twin_of_the_concat():
+    nodes = [
+        node("Relu", ["x"], ["a"], name="a"), node("Neg", ["x"], ["b"], name="b"),
+        node("Concat", ["a", "b"], ["c"], name="concat", axis=1),
+        node("Conv", ["c", "w"], ["y"], name="one"), node("Conv", ["c", "v"], ["z"], name="two"),
+    ]  # fmt: skip
+    arrays = {"w": weight(2, 8, 1, 1), "v": weight(2, 8, 1, 1, seed=3)}
+    model = build(nodes, {"x": [1, 4, 3, 3]}, ["y", "z"], arrays)
+    plan = plan_of(model)
+    (two,) = (group.id for group in plan.groups if "two" in group.nodes)
+    placed = place_qdq(plan.replace(high=frozenset([two])))
+    feeds = random_feeds(model)
+    exact, got = Evaluator(model).run(feeds), Evaluator(placed).run(feeds)
+    assert np.array_equal(exact["z"], got["z"]) and not np.array_equal(exact["y"], got["y"])
+    assert {n.name for n in placed.graph if n.op_type == "Concat"} == {"concat", "concat_float"}
+    assert placed.graph.node("two").inputs[1].name == "v"
+
+
+def test_a_weight_of_a_layer_that_was_put_back_stays_float_for_it_alone():
+    nodes = [node("Conv", ["x", "w"], ["a"], name="one"), node("Conv", ["a", "w"], ["y"], name="two")]
+    plan = plan_of(build(nodes, {"x": [1, 4, 3, 3]}, ["y"], {"w": weight(4, 4, 1, 1)}))
+    (two,) = (group.id for group in plan.groups if "two" in group.nodes)
+    placed = place_qdq(plan.replace(high=frozenset([two])))
+    assert placed.graph.node("one").inputs[1].name == "w_dequantized" and placed.graph.node("two").inputs[1].name == "w"
+
+
+def changed(plan, tensor, **changes):
+    return plan.replace(scales={**plan.scales, tensor: dataclasses.replace(plan.scales[tensor], **changes)})
+
+
+def test_broken_plans_are_refused():
+    plan = plan_of(residual(), TENSORRT)
+    without = {name: scale for name, scale in plan.scales.items() if name != "rd"}
+    for bad, said in [
+        (plan.replace(scales=without), "'rd' has no scale"),
+        (changed(plan, "c2", scale=(0.5,)), "need one scale"),
+        (changed(plan, "c2", dtype="uint8"), "may be negative"),
+        (changed(plan, "rd", dtype="uint8"), "engine is signed"),
+        (plan.replace(weights={}), "has none"),
+    ]:
+        with pytest.raises(InternalError, match=said):
+            place_qdq(bad)
+
+
+def test_an_old_opset_is_refused():
+    nodes = [node("Conv", ["x", "w"], ["y"], name="n")]
+    model = build(nodes, {"x": [1, 4, 3, 3]}, ["y"], {"w": weight(4, 4, 1, 1)}, 12)
+    with pytest.raises(TargetError, match="newer opset"):
+        place_qdq(plan_of(model))
+
+
+def test_names_that_are_taken_are_left_alone():
+    nodes = [node("Relu", ["x"], ["x_quantized"], name="x_quantize"), node("Conv", ["x", "w"], ["y"], name="n")]
+    model = build(nodes, {"x": [1, 4, 3, 3]}, ["y", "x_quantized"], {"w": weight(4, 4, 1, 1)})
+    placed = place_qdq(plan_of(model))
+    assert placed.graph.node("x_quantize").op_type == "Relu"
+    assert placed.graph.node("x_quantize_1").op_type == "QuantizeLinear"
