@@ -28,7 +28,15 @@ from hwc.engines.base import Progress
 from hwc.errors import AccuracyError, TargetError, UsageError
 from hwc.explain import LEDGER
 from hwc.optimize import Optimized
-from hwc.quantize import TABLE, Calibrated, CalibrationOptions, calibrate_model, open_samples, place_plan
+from hwc.quantize import (
+    TABLE,
+    Calibrated,
+    CalibrationOptions,
+    calibrate_model,
+    default_metric,
+    open_samples,
+    place_plan,
+)
 from hwc.run_candidates import (
     Candidate,
     describe_decision,
@@ -57,6 +65,7 @@ class GuardOptions:
 
     Args:
         validation: samples to judge on, in the forms of the calibration data; empty: what calibration leaves.
+        validation_recipe: how these become inputs, if not by the recipe of the calibration samples.
         metric: see `precision.metrics`; empty: top1 where samples have labels, else a comparison with FP32.
         max_drop: largest loss, in points (absolute) or per cent of the FP32 score (relative).
     """
@@ -65,6 +74,7 @@ class GuardOptions:
     metric: str = ""
     max_drop: float = 0.5
     drop_type: str = "absolute"
+    validation_recipe: str = ""
 
     def __post_init__(self) -> None:
         if self.drop_type not in ("absolute", "relative") or not 0 <= self.max_drop <= 100:
@@ -115,7 +125,9 @@ def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progr
         TargetError: INT8 was asked of a target that has none.
         UsageError: the samples or the metric are wrong.
     """
-    samples, validation = open_samples(request.calibration, request.full.inputs, request.guard.validation)
+    samples, validation = open_samples(
+        request.calibration, request.full.inputs, request.guard.validation, request.guard.validation_recipe
+    )
     key = key_of(
         "choose", request.name, request.full.digest, request.floating.digest, request.asked, repr(request.calibration),
         repr(request.guard), samples.digest, validation.digest, request.engine_key, own_source_digest(),
@@ -193,8 +205,10 @@ class _Ladder:
         from hwc.precision.metrics import load_metric
         from hwc.precision.remember_baseline import Baseline
 
-        self.metric = load_metric(self.request.guard.metric or self._default_metric())
-        self._note_overlap()
+        self.metric = load_metric(
+            self.request.guard.metric or default_metric(self.request.full, next(iter(self.validation)))
+        )
+        self._look_at_samples()
         with contextlib.ExitStack() as stack:
             full = self.request.build(self.request.full)
             run = stack.enter_context(open_run(self.request.full, full))
@@ -313,21 +327,11 @@ class _Ladder:
     def _record(self, candidate: Candidate, outcome: str, reason: str) -> None:
         self.attempts.append(dataclasses.replace(candidate.attempt, outcome=outcome, reason=reason))
 
-    def _default_metric(self) -> str:
-        first = next(iter(self.validation))
-        if first.label is not None:
-            return "top1"
-        outputs = self.request.full.outputs
-        is_classifier = len(outputs) == 1 and len(outputs[0].shape) == 2 and outputs[0].at("opt")[-1] > 1
-        return "agreement" if is_classifier else "cosine"
+    def _look_at_samples(self) -> None:
+        """Refuses samples that judge themselves; what else is odd about the two sets becomes a note."""
+        from hwc.calibrate.check_sets import check_likeness, check_overlap
+        from hwc.calibrate.finding import refuse_errors
 
-    def _note_overlap(self) -> None:
-        from hwc.calibrate.dataset import same_samples
-
-        if self.samples.is_files and self.validation.is_files:
-            shared = same_samples(self.samples, self.validation)
-            if shared:
-                self.notes.append(
-                    f"{len(shared)} validation samples were calibrated on, such as {shared[0][1]}: the drop may be "
-                    "larger on samples never seen"
-                )
+        refuse_errors(check_overlap(self.samples, self.validation), self.request.guard.validation)
+        for finding in check_likeness(self.samples, self.validation):
+            self.notes.append(f"{finding.message}: {finding.got}, {finding.expected}; {finding.do}")

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hwc.artifacts import QuantTable, Target, TensorScale, TensorSpec
 from hwc.capture import FEEDS, MODEL, load_arrays, save_arrays
@@ -28,7 +30,8 @@ from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:
-    from hwc.calibrate.dataset import Dataset
+    from hwc.calibrate.check_data import DataChecker
+    from hwc.calibrate.dataset import Dataset, Sample
     from hwc.precision.plan import QuantPlan, QuantRules
 
 METHODS = ("auto", "max", "entropy", "percentile", "mse")
@@ -81,9 +84,9 @@ class Calibrated:
 
 
 def open_samples(
-    options: CalibrationOptions, inputs: tuple[TensorSpec, ...], validation: str
+    options: CalibrationOptions, inputs: tuple[TensorSpec, ...], validation: str = "", validation_recipe: str = ""
 ) -> tuple[Dataset, Dataset]:
-    """The samples to calibrate on and those to judge on, made by one recipe.
+    """The samples to calibrate on and those to judge on, made by one recipe unless the latter have their own.
 
     Without `validation` the judge gets what calibration leaves: the samples beyond `options.samples`, and at least a
     fifth of all. The order is spread (see `calibrate.dataset`), so both parts are like the whole.
@@ -97,7 +100,8 @@ def open_samples(
     recipe = read_recipe(options.recipe) if options.recipe else None
     if validation:
         calibration = open_dataset(options.data, inputs=inputs, recipe=recipe, limit=options.samples)
-        return calibration, open_dataset(validation, inputs=inputs, recipe=recipe, limit=None)
+        own = read_recipe(validation_recipe) if validation_recipe else recipe
+        return calibration, open_dataset(validation, inputs=inputs, recipe=own, limit=None)
     total = len(open_dataset(options.data, inputs=inputs, recipe=recipe, limit=None))
     taken = min(options.samples, total - max(1, total // 5))
     calibration = open_dataset(options.data, inputs=inputs, recipe=recipe, limit=max(1, taken))
@@ -109,6 +113,24 @@ def open_samples(
             do="give --validation-data",
         )  # fmt: skip
     return calibration, open_dataset(options.data, inputs=inputs, recipe=recipe, limit=None, offset=taken)
+
+
+def open_all_samples(options: CalibrationOptions, inputs: tuple[TensorSpec, ...]) -> Dataset:
+    """The samples to calibrate on where nothing is judged: up to `options.samples`, none kept back."""
+    from hwc.calibrate.dataset import open_dataset
+    from hwc.calibrate.read_recipe import read_recipe
+
+    recipe = read_recipe(options.recipe) if options.recipe else None
+    return open_dataset(options.data, inputs=inputs, recipe=recipe, limit=options.samples)
+
+
+def default_metric(full: Optimized, first: Sample) -> str:
+    """top1 where samples have labels; without, FP32's own answer for classifiers, the same direction for others."""
+    if first.label is not None:
+        return "top1"
+    outputs = full.outputs
+    is_classifier = len(outputs) == 1 and len(outputs[0].shape) == 2 and outputs[0].at("opt")[-1] > 1
+    return "agreement" if is_classifier else "cosine"
 
 
 def calibrate_model(
@@ -143,7 +165,10 @@ def _calibrate(
 ) -> None:  # fmt: skip
     import onnx_ir as ir
 
+    from hwc.calibrate.check_data import DataChecker
+    from hwc.calibrate.check_sets import check_identity
     from hwc.calibrate.choose_scales import choose_scales
+    from hwc.calibrate.finding import refuse_errors
     from hwc.calibrate.statistics import collect_statistics
     from hwc.precision.find_points import find_points
     from hwc.precision.plan import QuantPlan
@@ -158,10 +183,13 @@ def _calibrate(
             got=misses[0].reason if misses else "no convolution and no matrix product with constant weights",
             do="use --precision auto",
         )  # fmt: skip
+    checker = DataChecker(samples.inputs, samples.recipe, examples=load_arrays(optimized.folder / FEEDS))
     statistics = collect_statistics(
-        model, [point.tensor for point in points], (sample.feeds for sample in samples),
+        model, [point.tensor for point in points], _checked(samples, checker),
         checkpoint=work / "statistics.npz", data_digest=digest, progress=progress,
     )  # fmt: skip
+    findings = (*checker.findings(), *check_identity(samples))
+    refuse_errors(findings, samples.source)
     scales = choose_scales(statistics, points, method=options.method, unsigned_allowed=rules.unsigned)
     weights = quantize_weights(model, optimized.groups, points, rules)
     plan = QuantPlan(model, optimized.groups, rules, points, scales, weights)
@@ -174,10 +202,21 @@ def _calibrate(
         method=options.method,
         tensors=plan.scales,
         weights={name: TensorScale(tuple(map(float, w.scale.reshape(-1))), w.axis) for name, w in plan.weights.items()},
-        notes=(samples.describe(),),
+        notes=(samples.describe(), *(f"{finding.message}: {finding.got}; {finding.do}" for finding in findings)),
     )
     (folder / TABLE).write_text(to_json(table), encoding="utf-8")
     (folder / _EFFECTS).write_text(json.dumps(effects))
+
+
+def _checked(samples: Dataset, checker: DataChecker) -> Iterator[Mapping[str, np.ndarray]]:
+    """The feeds of all samples, looked at on the way; one that no engine could run is refused before it is run."""
+    from hwc.calibrate.finding import refuse_errors
+
+    for sample in samples:
+        checker.observe(sample)
+        if checker.unusable is not None:
+            refuse_errors((checker.unusable,), samples.source)
+        yield sample.feeds
 
 
 def _read(folder: Path, optimized: Optimized, rules: QuantRules, key: str) -> Calibrated:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import click
 
 import hwc
+from hwc.cli.bisect import bisect
+from hwc.cli.calibrate import calibrate
 from hwc.cli.command import Group
 from hwc.cli.compare import compare
 from hwc.cli.compile import compile_command
@@ -27,5 +29,7 @@ def main() -> None:
     """Compile PyTorch and ONNX models for TensorRT, NVIDIA Jetson and the CPU, and measure what came out."""
 
 
-for command in (compile_command, inspect, profile, run, compare, optimize, export, explain, targets, doctor):
+for command in (
+    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, targets, doctor,
+):  # fmt: skip
     main.add_command(command)

@@ -48,8 +48,8 @@ def compile_command(
     max_shapes: tuple[str, ...], engine: str, passes: tuple[str, ...], normalize: tuple[str, ...],
     engine_option: tuple[str, ...], builder_optimization_level: int | None, compare_plain: bool,
     calibration_data: str, calibration_recipe: str, calibration_samples: int, calibration_method: str,
-    improve: tuple[str, ...], rounding_seconds: float, validation_data: str, metric: str, max_drop: float,
-    drop_type: str, threads: int,
+    improve: tuple[str, ...], rounding_seconds: float, validation_data: str, validation_recipe: str, metric: str,
+    max_drop: float, drop_type: str, threads: int,
     cache_dir: Path, no_cache: bool, output_format: str, verbose: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL into a bundle: graph passes, engine, manifest.
@@ -80,7 +80,7 @@ def compile_command(
         calibration=options.calibration_options(
             calibration_data, calibration_recipe, calibration_samples, calibration_method, improve, rounding_seconds
         ),
-        guard=GuardOptions(validation_data, metric, max_drop, drop_type),
+        guard=GuardOptions(validation_data, metric, max_drop, drop_type, validation_recipe),
     )
     with options.open_store(cache_dir, no_cache) as store, options.progress_bar(f"compile for {target}") as progress:
         bundle, reused = compile_model(request, store=store, progress=progress)

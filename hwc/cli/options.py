@@ -75,8 +75,10 @@ def guard(command: Any) -> Any:
                          "help": "Whether the limit is in points or in per cent of the FP32 score."}),
         ("--max-drop", {"type": click.FloatRange(min=0), "default": 0.5, "show_default": True,
                         "help": "Largest loss of accuracy, in percentage points."}),
+        ("--validation-recipe", {"default": "", "metavar": "NAME|FILE.toml",
+                                 "help": "How validation images become inputs, if not as calibration images do."}),
         ("--validation-data", {"default": "", "metavar": "DATA",
-                               "help": "Samples to judge on; without it every fifth calibration sample is kept back."}),
+                               "help": "Samples to judge on; else what calibration leaves, a fifth at least."}),
     ):  # fmt: skip
         command = click.option(flag, **extra)(command)
     return command
