@@ -110,6 +110,15 @@ def version_int(target: Target) -> int:
     return major * (10000 if major >= 10 else 1000) + minor * 100 + patch
 
 
+def why_no_cache(target: Target) -> str:
+    """The reason why `write_cache` refuses this target, for a note; empty if it takes it."""
+    try:
+        version_int(target)
+    except TargetError as error:
+        return error.what
+    return ""
+
+
 def _int8_scale(name: str, scale: TensorScale, convert_unsigned: bool) -> float:
     """The float32 value to write."""
     if scale.axis is not None or len(scale.scale) != 1:

@@ -46,6 +46,7 @@ def collect_statistics(
     checkpoint: Path | None = None,
     data_digest: str = "",
     every: int = 25,
+    total: int | None = None,
     progress: Progress = _no_progress,
 ) -> dict[str, TensorStatistics]:
     """Statistics of each of `tensors` over all of `feeds`.
@@ -59,6 +60,7 @@ def collect_statistics(
         checkpoint: .npz file to write every `every` samples and at the end, and to go on from. It is used only if it
             is intact and was made from the same graph, tensors and data; otherwise the log says why not.
         data_digest: digest of all of `feeds`, in order; needed with a checkpoint.
+        total: how many feeds there are, for the progress; None: len(feeds) where it has one, else the fraction is 0.
 
     Raises:
         UsageError: no such tensor, no samples, an input is missing, or a value is not finite (tensor and sample named).
@@ -76,7 +78,7 @@ def collect_statistics(
     states = [Accumulator(name, axes.get(name), started.get(name)) for name in tensors]
     done = max((statistics.samples for statistics in started.values()), default=0)
     runs = [Evaluator(part) for part in _split(model, tensors, budget_bytes)]
-    total = len(feeds) if isinstance(feeds, Sized) else None
+    total = len(feeds) if total is None and isinstance(feeds, Sized) else total
     reader = iter(feeds)
     if sum(1 for _ in islice(reader, done)) < done:
         raise UsageError(

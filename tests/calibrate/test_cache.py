@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwc.artifacts import Fact, QuantTable, Target, TensorScale
-from hwc.calibrate.cache import read_cache, version_int, write_cache
+from hwc.calibrate.cache import read_cache, version_int, why_no_cache, write_cache
 from hwc.errors import TargetError, UsageError
 from hwc.targets import load
 
@@ -68,6 +68,12 @@ def test_the_header_of_real_targets(name, header):
 def test_a_version_that_gives_no_header_is_refused(version):
     with pytest.raises(TargetError):
         write_cache(table_of({"x": 1.0}), target_with(version))
+
+
+def test_the_reason_can_be_asked_for_beforehand():
+    assert why_no_cache(load("agx-xavier-32gb")) == ""
+    assert why_no_cache(load("rtx-4090")) == "rtx-4090: TensorRT 11 reads no calibration cache"
+    assert "no fact 'software.tensorrt'" in why_no_cache(load("cpu"))
 
 
 def test_a_target_without_tensorrt_is_refused():

@@ -150,6 +150,9 @@ def test_progress_ends_at_one_and_never_goes_back():
     seen.clear()
     collect_statistics(net(), ["a"], iter(feeds(2)), progress=lambda what, fraction: seen.append((what, fraction)))
     assert seen[-1] == ("calibrating: sample 2", 0.0)
+    tell = seen.append
+    collect_statistics(net(), ["a"], iter(feeds(2)), total=4, progress=lambda what, fraction: tell((what, fraction)))
+    assert seen[-1] == ("calibrating: sample 2 of 4", 0.5)
 
 
 def test_memory_does_not_grow_with_samples():
