@@ -27,7 +27,7 @@ from hwc.build import Built
 from hwc.engines.base import Progress
 from hwc.errors import AccuracyError, TargetError, UsageError
 from hwc.explain import LEDGER
-from hwc.optimize import Optimized
+from hwc.optimize import Optimized, is_strongly_typed
 from hwc.quantize import (
     TABLE,
     Calibrated,
@@ -116,6 +116,16 @@ class PrecisionRequest:
     build: Callable[[Optimized], Built]
     engine_key: str
 
+    @property
+    def rest(self) -> str:
+        """What layers without integers compute in: TensorRT may mix, the CPU's engine takes one float type."""
+        return self.floating.precision if self.backend == "tensorrt" else "fp32"
+
+    def place(self, calibrated: Calibrated, high: frozenset[str], store: Store) -> Optimized:
+        """The graph with Q/DQ; a strongly typed engine gets the float type of the rest written into it."""
+        rest = self.rest if is_strongly_typed(self.target, self.backend) else "fp32"
+        return place_plan(calibrated, self.full, high, rest, self.target, store=store)
+
 
 def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progress) -> tuple[Chosen, bool]:
     """What ships, and whether the decision came from the cache.
@@ -148,7 +158,7 @@ def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progr
         return Chosen(request.floating, request.build(request.floating), ledger, None), kept is not None
     how = (request.full, request.target, request.backend, samples, request.calibration)
     calibrated, _ = calibrate_model(*how, store=store, progress=progress)
-    placed = place_plan(calibrated, request.full, frozenset(winner.high), store=store)
+    placed = request.place(calibrated, frozenset(winner.high), store)
     return Chosen(placed, request.build(placed), ledger, calibrated), kept is not None
 
 
@@ -245,7 +255,9 @@ class _Ladder:
             start = time.monotonic()
             found = self._find_put_back(calibrated, share)
             if not found.groups:
-                self.notes.append(found.story or "nothing needs to be put back on the calibration samples")
+                self.notes.append(found.story)
+                if found.groups is not None:
+                    break  # stricter limits will find no fault either
                 continue
             candidate = self._judge_int8(calibrated, found.groups, start, found.story)
             if candidate.passed:
@@ -254,8 +266,8 @@ class _Ladder:
         return None
 
     def _judge_int8(self, calibrated: Calibrated, high: frozenset[str], start: float, story: str = "") -> Candidate:
-        placed = place_plan(calibrated, self.request.full, high, store=self.store)
-        name = "int8" if not high else f"int8 with {len(high)} fusion groups in {self.request.floating.precision}"
+        placed = self.request.place(calibrated, high, self.store)
+        name = "int8" if not high else f"int8 with {len(high)} fusion groups in {self.request.rest}"
         return self._judge(placed, name, start, calibrated.effects if not high else {}, tuple(sorted(high)), story)
 
     def _judge(
@@ -321,7 +333,7 @@ class _Ladder:
         return find_put_back(
             calibrated.plan, request.full, self.baseline, list(islice(self.samples, _KEPT)), self.metric,
             limit=share * request.guard.max_drop, drop_type=request.guard.drop_type, target=request.target,
-            floating=request.floating.precision, work=self.work, key=calibrated.key, progress=self.progress,
+            floating=request.rest, work=self.work, key=calibrated.key, progress=self.progress,
         )  # fmt: skip
 
     def _record(self, candidate: Candidate, outcome: str, reason: str) -> None:

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwc.artifacts import QuantTable, Target, TensorScale, TensorSpec
+from hwc.artifacts import QuantTable, Step, Target, TensorScale, TensorSpec
 from hwc.capture import FEEDS, MODEL, load_arrays, save_arrays
 from hwc.engines.base import Progress
 from hwc.errors import TargetError, UsageError
-from hwc.optimize import EXPECTED, Optimized, read_optimized, write_optimized
+from hwc.optimize import EXPECTED, Optimized, read_optimized, target_key, write_optimized
 from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from hwc.calibrate.check_data import DataChecker
     from hwc.calibrate.dataset import Dataset, Sample
     from hwc.precision.plan import QuantPlan, QuantRules
@@ -228,31 +230,54 @@ def _read(folder: Path, optimized: Optimized, rules: QuantRules, key: str) -> Ca
 
 
 def place_plan(
-    calibrated: Calibrated, optimized: Optimized, high: frozenset[str], *, store: Store
+    calibrated: Calibrated, optimized: Optimized, high: frozenset[str], rest: str, target: Target, *, store: Store
 ) -> Optimized:
     """The graph with Q/DQ where the plan puts them and none for the groups in `high`, as a step that can be built.
 
     Its expected outputs are its own, run as written: what is checked later is that the engine computes this graph. How
     much accuracy the graph itself lost is the guard's to say.
+
+    Args:
+        rest: "fp16" turns what does not compute on integers into FP16, for an engine that takes types from the graph.
     """
     from hwc.graph.evaluate import Evaluator
     from hwc.graph.save import save_model
     from hwc.graph.text import digest_model
     from hwc.precision.place_qdq import place_qdq
 
-    key = key_of("place", calibrated.key, sorted(high))
+    key = key_of("place", calibrated.key, sorted(high), rest, target_key(target))
     kept = store.get("place", key)
     if kept is None:
         with store.put("place", key) as folder:
-            graph = place_qdq(calibrated.plan.replace(high=high))
+            plan = calibrated.plan.replace(high=high)
+            graph, feeds = place_qdq(plan), load_arrays(optimized.folder / FEEDS)
+            steps: tuple[Step, ...] = ()
+            if rest != "fp32":
+                graph, steps = _narrow_rest(graph, plan, rest, target, feeds)
             save_model(graph, folder / MODEL)
-            feeds = load_arrays(optimized.folder / FEEDS)
             save_arrays(folder / FEEDS, feeds)
             save_arrays(folder / EXPECTED, Evaluator(folder / MODEL).run(feeds))
-            write_optimized(
-                dataclasses.replace(
-                    optimized, folder=folder, precision="int8", digest=digest_model(graph), extra_files=()
-                )
-            )
+            write_optimized(dataclasses.replace(
+                optimized, folder=folder, precision="int8", digest=digest_model(graph), extra_files=(),
+                steps=(*optimized.steps, *steps),
+            ))  # fmt: skip
         kept = store.require("place", key)
     return read_optimized(kept)
+
+
+def _narrow_rest(
+    graph: ir.Model, plan: QuantPlan, rest: str, target: Target, feeds: Mapping[str, np.ndarray]
+) -> tuple[ir.Model, tuple[Step, ...]]:
+    """The layers without integers in `rest`; those with integers keep FP32 around them, which Q/DQ absorb."""
+    from hwc.calibrate.measure_ranges import measure_ranges
+    from hwc.passes.base import PassContext
+    from hwc.passes.pipeline import PRECISION, run_passes
+    from hwc.precision.sensitivity import quantized_groups
+
+    integer = set(quantized_groups(plan))
+    names = [name for group in plan.groups if group.id in integer for name in group.nodes]
+    kept = dict.fromkeys(names, "its fusion group computes on integers")
+    ranges = measure_ranges(plan.model, [feeds])
+    context = PassContext(target=target, precision=rest, amax=ranges, keep_fp32=kept)
+    graph, steps, _ = run_passes(graph, context, passes=PRECISION)
+    return graph, steps

@@ -83,6 +83,9 @@ def find_put_back(
         best = min(trial.drop for trial in found.trials)
         return PutBack(None, f"no set of layers in {floating} keeps the accuracy: best drop {best:.2f} in "
                              f"{len(found.trials)} trials on {len(chosen)} calibration samples")  # fmt: skip
+    if not found.high:
+        seen = f"INT8 loses {found.drop:.2f} on {len(chosen)} calibration samples, within the limit"
+        return PutBack(frozenset(), f"{seen}: no layer is at fault, the validation samples are unlike them")
     return PutBack(frozenset(found.high), _story(found.high, dict(found.costs), ranked, len(found.trials), len(chosen)))
 
 

@@ -42,12 +42,14 @@ class PassContext:
         precision: "fp32", "fp16" or "bf16": the arithmetic that the engine will be asked for.
         amax: tensor name -> largest magnitude seen on calibration data; empty when there was none.
         normalization: what to fold into the first layer, per input.
+        keep_fp32: names of nodes that no pass may move to a narrower float, with the reason in one clause.
     """
 
     target: Target
     precision: str = "fp32"
     amax: Mapping[str, float] = field(default_factory=dict)
     normalization: tuple[InputNormalization, ...] = ()
+    keep_fp32: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

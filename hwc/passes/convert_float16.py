@@ -11,6 +11,7 @@ in half precision unless one of these keeps it in float32, an island:
    epsilon of 1e-12 is. What is computed from the former stays in float32 up to an operator with a bounded result
 4. an operator without a half variant in its schema, of another domain, with a body, or with its type in an attribute
 5. one that only hands values on, with islands or the border of the graph on both sides
+6. the caller says so (context.keep_fp32): a Cast between Q/DQ and their layer would cost the layer its integers
 
 Each value is cast at most once per direction, however many nodes read it. Bounds of Clip beyond float16 become its
 largest number: they bound nothing there. What only looks at one tensor (Shape, ArgMax, a Cast to integers) reads
@@ -66,7 +67,7 @@ def convert_float16(model: ir.Model, context: PassContext) -> PassReport:
     half = _HALF.get(context.precision)
     if half is None:
         return PassReport(0, notes=(f"precision is {context.precision}",))
-    reasons = _choose(model, half, context.amax)
+    reasons = _choose(model, half, context.amax, context.keep_fp32)
     converted = [node for node, reason in reasons.items() if reason is None]
     if not converted:
         return PassReport(0, tuple(_misses(reasons)))
@@ -91,7 +92,9 @@ def _reads_any_type(node: ir.Node, version: int, half: ir.DataType) -> bool:
     return len(slots) == 1 and not slots[0].is_output and half in slots[0].allowed and bool(slots[0].variable)
 
 
-def _choose(model: ir.Model, half: ir.DataType, amax: Mapping[str, float]) -> dict[ir.Node, str | None]:
+def _choose(
+    model: ir.Model, half: ir.DataType, amax: Mapping[str, float], kept: Mapping[str, str]
+) -> dict[ir.Node, str | None]:
     """None or the reason against, for every node that touches float32."""
     version = opset(model)
     reasons: dict[ir.Node, str | None] = {}
@@ -104,7 +107,7 @@ def _choose(model: ir.Model, half: ir.DataType, amax: Mapping[str, float]) -> di
         if is_op(node, "Constant") or _reads_any_type(node, version, half):
             continue
         slots = _half_slots(node, version, half)
-        reason = _operator_reason(node, slots, version)
+        reason = kept.get(str(node.name)) or _operator_reason(node, slots, version)
         if half == ir.DataType.FLOAT16:
             found, is_wide = _value_reason(node, slots, amax)
             reason = reason or found
