@@ -163,12 +163,12 @@ def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progr
 
 
 def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
-    """What a bundle carries beside its engine: the ledger, the table, and for TensorRT the other dialect of INT8.
+    """What a bundle carries beside its engine: the ledger, the table, and for TensorRT up to 10 the other dialect.
 
     The calibration cache belongs to model.float.onnx, whose weights lie on the grid, so that TensorRT's own choice of
     weight scales gives the same integers as the Q/DQ graph.
     """
-    from hwc.calibrate.cache import write_cache
+    from hwc.calibrate.cache import why_no_cache, write_cache
     from hwc.graph.save import save_model
     from hwc.precision.put_on_grid import put_on_grid
 
@@ -177,7 +177,7 @@ def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
         return
     table = chosen.calibrated.table
     (folder / TABLE).write_text(to_json(table), encoding="utf-8")
-    if chosen.built.engine.backend == "tensorrt":
+    if chosen.built.engine.backend == "tensorrt" and not why_no_cache(target):
         (folder / CACHE).write_text(write_cache(table, target), encoding="utf-8")
         save_model(put_on_grid(chosen.calibrated.plan), folder / FLOAT_MODEL)
 

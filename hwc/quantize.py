@@ -188,7 +188,7 @@ def _calibrate(
     checker = DataChecker(samples.inputs, samples.recipe, examples=load_arrays(optimized.folder / FEEDS))
     statistics = collect_statistics(
         model, [point.tensor for point in points], _checked(samples, checker),
-        checkpoint=work / "statistics.npz", data_digest=digest, progress=progress,
+        checkpoint=work / "statistics.npz", data_digest=digest, total=len(samples), progress=progress,
     )  # fmt: skip
     findings = (*checker.findings(), *check_identity(samples))
     refuse_errors(findings, samples.source)
