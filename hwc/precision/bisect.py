@@ -139,6 +139,9 @@ def find_breaking_layer(
     else:
         is_small = False
     repair = tuple(group for cause in causes for group in cause) if is_small else ()
+    if causes and repairer is None:
+        # What repairs the model alone is part of every cause; a prefix that spans two causes hides it.
+        repairer = next((group for group in causes[0] if search.low(everything - {group})[0]), None)
     if repairer is not None and len(repair) != 1:
         repair = (repairer,)
     answer = _answer(causes, repair, is_small)

@@ -11,7 +11,9 @@ where V(m) is the variance of the nonparametric maximum-likelihood distribution 
 w_i = 1 / (n (1 + x (m - d_i))), x the maximiser of sum log(1 + x (m - d_i)) over 0 <= x <= 1 / (1 - m), and the rest
 on +1. On differences of yes/no scores (-1, 0, 1) this is Tango's score interval for paired proportions (Statistics
 in Medicine 17:891, 1998), which keeps its level when few pairs differ. Without a single differing pair the interval
-ends at z^2 / (n + z^2), wider than the rule of three, where a t interval has no width at all.
+ends at z^2 / (n + z^2), where a t interval has no width at all. Below some 40 samples that is less than the rule of
+three, so z is never taken for more than the chance that mass p on +1, enough to lift the mean to m, was not met once:
+(1 - p)^n.
 
 `log_capital`, for any number of samples, looked at as often as one likes. A gambler bets on "the mean is below m" the
 share k of what can be lost: his capital prod (1 + k (m - d_i) / (1 - m)) is a supermartingale if the mean is m or more,
@@ -26,10 +28,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 
 _BETS = np.geomspace(0.004, 0.98, 14)
+_NORMAL = NormalDist()
 _HALVINGS = 44  # of [-1, 1]: 1e-13, far below any drop that is reported
 _NEWTON_STEPS = 60
 
@@ -61,7 +65,13 @@ def score_statistic(mean: float, differences: np.ndarray, counts: np.ndarray) ->
     weights = counts / (total * np.maximum(1.0 + bet * gain, 1e-300))
     rest = max(0.0, 1.0 - float(weights.sum()))
     variance = float(np.sum(weights * gain**2)) + rest * (1.0 - mean) ** 2
-    return distance / math.sqrt(variance / total)
+    return min(distance / math.sqrt(variance / total), _unseen(distance / (1.0 - mean + distance), total))
+
+
+def _unseen(mass: float, total: float) -> float:
+    """Standard errors of never meeting, in `total` samples, the mass on +1 that would make up for the distance."""
+    chance = math.exp(max(-600.0, total * math.log1p(-min(mass, 1.0 - 1e-16))))
+    return max(0.0, -_NORMAL.inv_cdf(chance)) if chance < 1.0 else 0.0
 
 
 def _restrict_mean(mean: float, gain: np.ndarray, counts: np.ndarray) -> float:

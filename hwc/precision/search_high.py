@@ -58,7 +58,7 @@ class HighSearch:
     @property
     def cost_us(self) -> float | None:
         """What all of `high` adds to the latency, in microseconds; None if no cost was given."""
-        return sum(cost for _, cost in self.costs) if self.costs or not self.high else None
+        return sum(cost for _, cost in self.costs) if self.cost_source and self.high is not None else None
 
 
 def search_high(
@@ -93,7 +93,8 @@ def search_high(
     trials = _Trials(order, evaluate, fixed, log if log is not None else TrialLog(), progress)
     size = _first_prefix(order, trials)
     if size is None:
-        return HighSearch(None, min(trial.drop for trial in trials.done), (), cost_source, tuple(trials.done))
+        best = min(trial.drop for trial in trials.done)
+        return HighSearch(None, best, (), cost_source, tuple(trials.done))
     kept = _leave_out(list(order[:size]), trials)
     costs = tuple((group, float(cost(group))) for group in kept) if cost is not None else ()
     return HighSearch(tuple(kept), trials.run(kept, "result").drop, costs, cost_source, tuple(trials.done))
