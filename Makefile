@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
 
-.PHONY: demo test test-suite test-slow lint bench setup clean
+.PHONY: demo test test-suite test-slow lint bench bench-kernels bench-int8 setup clean
 
 setup: $(READY)
 
@@ -46,5 +46,22 @@ bench-kernels: $(READY)
 	$(BIN)/python -m benchmarks.fetch suite
 	$(BIN)/python -m benchmarks.run_kernels
 
+# PHOTOS names a folder of ImageNet photos (file name = class index); without it EfficientNet-Lite0 has 20 photos only.
+bench-int8: $(READY) .venv-nncf/.ready .venv-modelopt/.ready
+	$(BIN)/python -m benchmarks.fetch all
+	$(BIN)/python -m benchmarks.run_int8 $(if $(PHOTOS),--photos $(PHOTOS))
+
+# The peers pin other versions of onnx and onnxruntime than hwc, so each has an environment of its own.
+.venv-nncf/.ready: benchmarks/requirements-int8.txt
+	$(PYTHON) -m venv .venv-nncf
+	.venv-nncf/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.venv-modelopt/.ready: benchmarks/requirements-modelopt.txt
+	$(PYTHON) -m venv .venv-modelopt
+	.venv-modelopt/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-modelopt/bin/python -m pip install --quiet --disable-pip-version-check --no-deps nvidia-modelopt==0.47.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache $(OUT) build *.egg-info
+	rm -rf $(VENV) .venv-nncf .venv-modelopt .cache $(OUT) build *.egg-info

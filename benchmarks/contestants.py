@@ -42,13 +42,17 @@ class PlainSession(Session):
         return {str(place): value for place, value in enumerate(self._infer(dict(feeds)))}
 
 
-def open_openvino(plain: Plain, precision: str, threads: int) -> Session:
+def open_openvino(
+    plain: Plain, precision: str, threads: int, properties: Mapping[str, object] | None = None
+) -> Session:
+    """The plain file in OpenVINO; `properties` are added to those that all are compiled with."""
     import openvino as ov
 
     config = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,
+        **(properties or {}),
     }
     compiled = ov.Core().compile_model(str(plain.path), "CPU", config)
     request, ports = compiled.create_infer_request(), compiled.outputs

@@ -59,10 +59,10 @@ def make_plain(entry: Entry, folder: Path) -> Plain:
     """
     loaded = entry.load()
     if isinstance(loaded, Path):
-        return _read(_fix_sizes(loaded, entry, folder / "plain.onnx"))
+        return read_plain(_fix_sizes(loaded, entry, folder / "plain.onnx"))
     path = folder / "plain.onnx"
     _export(loaded, entry, path)
-    return _read(path, loaded)
+    return read_plain(path, loaded)
 
 
 def source_for_hwc(entry: Entry, folder: Path) -> tuple[str, InputShapes]:
@@ -131,7 +131,8 @@ def _fix_sizes(path: Path, entry: Entry, fixed: Path) -> Path:
     return fixed if is_open else path
 
 
-def _read(path: Path, module: Any = None) -> Plain:
+def read_plain(path: Path, module: Any = None) -> Plain:
+    """The borders and operators of an ONNX file."""
     model = onnx.load(str(path), load_external_data=False)
     inputs = tuple(_spec(value) for value in _real_inputs(model))
     outputs = tuple(_spec(value) for value in model.graph.output)

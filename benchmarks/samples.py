@@ -62,3 +62,39 @@ def merge_ctc(scores: np.ndarray) -> list[int]:
     best = scores.argmax(1)
     before = np.concatenate([[0], best[:-1]])
     return [int(index) for index in best[(best != 0) & (best != before)]]
+
+
+def draw_varied_word(word: str, height: int, width: int, seed: int) -> np.ndarray:
+    """As `draw_word`, but size, place, ink, paper, slant and noise differ with the seed: height x width uint8."""
+    rng = np.random.default_rng((7, seed))
+    paper, ink = rng.integers(150, 245), rng.integers(10, 90)
+    image = Image.new("L", (width, height), int(paper))
+    size = round(height * rng.uniform(0.45, 0.62))
+    # Size and place keep the longest word of `make_words` inside the narrowest line.
+    place = (rng.uniform(0.08, 0.2) * height, rng.uniform(0.04, 0.16) * height)
+    ImageDraw.Draw(image).text(place, word, fill=int(ink), font=ImageFont.load_default(size=size))
+    slant = image.rotate(rng.uniform(-1.5, 1.5), Image.Resampling.BILINEAR, fillcolor=int(paper))
+    noise = rng.normal(0, rng.uniform(3, 14), (height, width))
+    return np.clip(np.asarray(slant) + noise, 0, 255).astype(np.uint8)
+
+
+def draw_page(photo: Image.Image, side: int, seed: int, words: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """A photo with words written on it, one below the other.
+
+    Returns:
+        page: side x side x 3 uint8.
+        boxes: words x 4 float32, left, top, right, bottom in pixels.
+    """
+    rng = np.random.default_rng((11, seed))
+    page = photo.resize((side, side), Image.Resampling.BICUBIC)
+    pen, boxes = ImageDraw.Draw(page), []
+    band = side // words
+    for row, word in enumerate(make_words(words, seed=1000 + seed)):
+        font = ImageFont.load_default(size=int(rng.integers(side // 11, side // 7)))
+        left, top = rng.integers(side // 32, side // 8), row * band + rng.integers(side // 32, band // 3)
+        dark = bool(rng.integers(0, 2))
+        colours = ((0, 0, 0), (255, 255, 255)) if dark else ((255, 255, 255), (0, 0, 0))
+        style = {"font": font, "stroke_width": 2}
+        pen.text((left, top), word, fill=colours[0], stroke_fill=colours[1], **style)
+        boxes.append(pen.textbbox((left, top), word, **style))
+    return np.asarray(page), np.array(boxes, np.float32)
