@@ -4,7 +4,8 @@
     weight: @w_quantized (int8) -> DequantizeLinear (w_dequantized), or, for parsers that want float weights,
             @w_grid (float32, on the grid) -> QuantizeLinear -> DequantizeLinear
 
-The zero point is an explicit tensor of zeros: its type says int8 or uint8. Bias stays as it is. Where a group in `high`
+The zero point is an explicit tensor of zeros: its type says int8 or uint8. (With `rules.shift_signed` int8 is written
+as uint8 around 128, which is the same grid.) Bias stays as it is. Where a group in `high`
 reads the result of a carrier (Concat, MaxPool) that carries integers for others, it gets a twin of that carrier on
 floats, so being put back means reading floats. Limit: opset 13 or newer (per-channel Q/DQ).
 """
@@ -89,6 +90,8 @@ class _Placer:
     def place_point(self, point: QuantPoint, scale: TensorScale) -> None:
         value = self.values[point.tensor]
         zero = np.zeros((), _LIMITS[scale.dtype])
+        if self.plan.rules.shift_signed and scale.dtype == "int8":
+            zero = np.array(128, np.uint8)
         pair = self._pair(value, point.tensor, np.float32(scale.scale[0]), zero, None)
         producer = value.producer()
         if producer is None:

@@ -7,11 +7,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from hwc.engines import base
 from hwc.errors import InternalError, TargetError
 from hwc.graph.evaluate import Evaluator
 from hwc.graph.model import ORIGIN
 from hwc.graph.text import digest_model, print_model
 from hwc.precision.place_qdq import place_qdq
+from tests.engines.contract import request, rtx_target
 from tests.golden.compare_golden import compare_with_golden
 from tests.passes.build import build, node, weight
 from tests.passes.check import random_feeds
@@ -123,3 +125,36 @@ def test_names_that_are_taken_are_left_alone():
     placed = place_qdq(plan_of(model))
     assert placed.graph.node("x_quantize").op_type == "Relu"
     assert placed.graph.node("x_quantize_1").op_type == "QuantizeLinear"
+
+
+def test_onnxruntime_joins_every_layer_of_the_shifted_form(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], name="a"), node("Conv", ["a", "v"], ["b"], name="b"),
+        node("Add", ["b", "x"], ["s"], name="s"), node("Relu", ["s"], ["r"], name="r"),
+        node("Conv", ["r", "w"], ["c"], name="c"), node("Conv", ["c", "v"], ["y"], name="y"),
+    ]  # fmt: skip
+    arrays = {"w": weight(8, 8, 1, 1), "v": weight(8, 8, 1, 1, seed=3)}
+    plan = plan_of(build(nodes, {"x": [1, 8, 6, 6]}, ["y"], arrays), CPU)
+    kinds = {}
+    for shift in (False, True):
+        placed = place_qdq(plan.replace(rules=dataclasses.replace(plan.rules, shift_signed=shift)))
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "seen.onnx"), 4
+        onnxruntime.InferenceSession(ir.to_proto(placed).SerializeToString(), options)
+        kinds[shift] = [n.op_type for n in onnx.load(tmp_path / "seen.onnx").graph.node]
+    assert kinds[True].count("QLinearConv") == 3 and kinds[True].count("QLinearAdd") == 1
+    assert kinds[False].count("QLinearConv") < 3  # so the shift is worth its line
+
+
+@pytest.mark.parametrize("rules", [TENSORRT, OLD_TENSORRT])
+def test_tensorrt_for_rtx_takes_the_graph_and_computes_int8(rules, tmp_path):
+    """TensorRT itself needs a GPU; its sister parses the same Q/DQ and builds ahead of time."""
+    pytest.importorskip("tensorrt_rtx", reason="the extra 'rtx' is not installed")
+    placed = place_qdq(plan_of(residual(), rules))
+    options = {"allow_int8_convolution": "yes"}
+    engine = base.build("tensorrt_rtx", request(ir.to_proto(placed), tmp_path, target=rtx_target(), options=options))
+    convolutions = [k for k in engine.kernels if k.kind in ("correlation", "gemm")]
+    assert convolutions and all(k.precision == "int8" for k in convolutions)
+    # It has no kernel of Conv, ReLU and MaxPool: the pool pools integers by itself.
+    assert [k.precision for k in engine.kernels if k.kind == "maxpool"] == ["int8"]

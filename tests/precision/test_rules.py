@@ -38,6 +38,7 @@ def test_cpu_engines_take_uint8_and_add_integers():
     ours, theirs = rules_for(cpu(("avx2",)), "openvino"), rules_for(cpu(("avx2",)), "onnxruntime")
     assert ours.unsigned and ours.stored_int8 and ours.quantize_sum and ours.split_pool
     assert (ours.pair_flat, theirs.pair_flat) == (False, True)
+    assert (ours.shift_signed, theirs.shift_signed) == (False, True)
     assert rules_for(cpu(("avx2",)), "reference").pair_limit is None
 
 

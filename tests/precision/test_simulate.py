@@ -1,5 +1,6 @@
 """The simulator against a slow second machine, against what engines do, and where it splits and refuses."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,17 @@ def test_a_product_of_two_activations_is_exact():
     left, right = (np.float32(plan.scales[name].scale[0]) for name in "xz")
     total = quantize(feeds["x"], left, "int8") @ quantize(feeds["z"], right, "int8")
     assert np.array_equal(Simulator(place_qdq(plan)).run(feeds)["y"], total.astype(np.float32) * (left * right))
+
+
+def test_int8_written_as_uint8_around_128_is_the_same():
+    plan = plan_of(residual(), CPU)
+    plain = Simulator(place_qdq(plan))
+    shifted = Simulator(place_qdq(plan.replace(rules=dataclasses.replace(plan.rules, shift_signed=True))))
+    feeds = random_feeds(plan.model)
+    ours, theirs = plain.integers(feeds), shifted.integers(feeds)
+    assert ours.keys() == theirs.keys() and ours["c1"].min() < 0
+    assert all(ours[name].dtype == theirs[name].dtype and np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert np.array_equal(plain.run(feeds)["y"], shifted.run(feeds)["y"])
 
 
 def test_what_stays_float_stays_as_it_is():
