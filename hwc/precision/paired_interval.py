@@ -36,6 +36,7 @@ _BETS = np.geomspace(0.004, 0.98, 14)
 _NORMAL = NormalDist()
 _HALVINGS = 44  # of [-1, 1]: 1e-13, far below any drop that is reported
 _NEWTON_STEPS = 60
+_RESOLUTION = 1e-12  # of a mean; below it a variance is rounding
 
 
 def find_bound(is_proved: Callable[[float], bool], low: float, high: float) -> float:
@@ -57,9 +58,10 @@ def score_statistic(mean: float, differences: np.ndarray, counts: np.ndarray) ->
         return math.inf
     total = float(counts.sum())
     distance = mean - float(np.average(differences, weights=counts))
-    if distance <= 0.0:
-        # The mirror image of the problem above the samples' mean.
-        return 0.0 if distance == 0.0 else -score_statistic(-mean, -differences, counts)
+    if abs(distance) < _RESOLUTION:
+        return 0.0
+    if distance < 0.0:  # the mirror image of the problem above the samples' mean
+        return -score_statistic(-mean, -differences, counts)
     gain = mean - differences
     bet = _restrict_mean(mean, gain, counts)
     weights = counts / (total * np.maximum(1.0 + bet * gain, 1e-300))

@@ -1,6 +1,7 @@
 """Against the published interval, against a closed form, and on true means that are known."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -36,10 +37,11 @@ def test_signs_give_tangos_statistic(lost, won, same, delta):
     counts = np.array([lost, won, same], float)
     assume(abs(delta) > 1e-6)  # 0 / 0 in the closed form where nothing differs
     expected, got = tango(lost, won, n, delta), score_statistic(delta, SIGNS, counts)
-    if abs(expected) < 3 and n >= 100:
-        assert got == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    else:  # the bound for what was never met may be the stricter one
-        assert abs(got) <= abs(expected) + 1e-6
+    own = (lost - won) / n
+    mass = (delta - own) / (1 - own) if delta > own else (own - delta) / (1 + own)
+    never_met = (1 - mass) ** n
+    unseen = -NormalDist().inv_cdf(min(0.5, never_met)) if never_met > 1e-200 else math.inf
+    assert got == pytest.approx(math.copysign(min(abs(expected), unseen), delta - own), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 20, 300, 5000])
