@@ -124,5 +124,5 @@ def test_one_element_off_by_a_hundredth_of_the_largest_never_passes_as_fp32(valu
 
 
 def test_a_precision_without_a_stated_tolerance_is_refused():
-    with pytest.raises(UsageError, match="'int8'"):
-        tolerance_of("int8")
+    with pytest.raises(UsageError, match="'fp8'"):
+        tolerance_of("fp8")

@@ -30,8 +30,8 @@ def test_a_pass_can_be_left_out(hwc, tmp_path):
     [
         ("--passes=-fold_nothing", ("fold_nothing", "fold_constants")),
         ("--passes=fold_pads", ("--passes=-fold_pads",)),
-        ("--precision=int8", ("does not quantize", "Q/DQ nodes")),
-        ("--int8", ("does not quantize", "Q/DQ nodes")),
+        ("--precision=int8", ("after the passes", "--calibration-data")),
+        ("--int8", ("after the passes", "--calibration-data")),
         ("--precision=fp61", ("fp61", "auto, fp32, fp16, bf16")),
     ],
 )
