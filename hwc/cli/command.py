@@ -29,7 +29,7 @@ _ALIASES = {
     "--dump-layer-info": "--layers",
     "--export-times": "--output",
     "--iterations": "--min-runs",
-    "--int8": "--precision=int8",  # refused there, with a next step
+    "--int8": "--precision=int8",  # without --calibration-data refused there, with a next step
     "--bf16": "--precision=bf16",
 }
 
