@@ -128,7 +128,8 @@ def open_all_samples(options: CalibrationOptions, inputs: tuple[TensorSpec, ...]
 
 def default_metric(full: Optimized, first: Sample) -> str:
     """top1 where samples have labels; without, FP32's own answer for classifiers, the same direction for others."""
-    if first.label is not None:
+    # A batch of several elements has a class for each of them.
+    if all(label is not None for label in first.labels or (first.label,)):
         return "top1"
     outputs = full.outputs
     is_classifier = len(outputs) == 1 and len(outputs[0].shape) == 2 and outputs[0].at("opt")[-1] > 1

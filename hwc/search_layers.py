@@ -135,8 +135,9 @@ def measure_drop(baseline: Run, run: Run, samples: Sequence[Sample], metric: Met
     before = after = 0.0
     for sample in samples:
         expected, got = baseline(sample.feeds), run(sample.feeds)
-        before += metric.score(expected, sample.label, expected, sample.name)
-        after += metric.score(got, sample.label, expected, sample.name)
+        label = sample.label if sample.label is not None else sample.labels or None  # a batch has a class per element
+        before += metric.score(expected, label, expected, sample.name)
+        after += metric.score(got, label, expected, sample.name)
     return 100.0 * (before - after) / (len(samples) if drop_type == "absolute" else max(before, 1e-12))
 
 
