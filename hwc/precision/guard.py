@@ -22,7 +22,7 @@ import numpy as np
 
 from hwc.artifacts import Verdict
 from hwc.errors import UsageError
-from hwc.precision.metrics import LIMIT_DB, Metric, agreement, load_metric, outputs_sqnr_db
+from hwc.precision.metrics import LIMIT_DB, Metric, agreement, label_of, load_metric, outputs_sqnr_db
 from hwc.precision.paired_scores import RANGES, PairedScores
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -83,8 +83,7 @@ def judge(
     total = len(samples) if isinstance(samples, Sized) else 0
     for sample in _shuffled(samples, seed):
         base, got = baseline(sample.feeds), candidate(sample.feeds)
-        # A batch of several elements has a class for each of them; its score is their mean.
-        label = sample.label if sample.label is not None else getattr(sample, "labels", ()) or None
+        label = label_of(sample)
         right, kept = (metric.score(outputs, label, base, sample.name) for outputs in (base, got))
         scores.extend([right], [kept])
         sides.add(base, got, metric)

@@ -81,6 +81,11 @@ class Metric:
         return min(max(number, 0.0), 1.0)
 
 
+def label_of(sample: Any) -> Any:
+    """What `score` takes as the label of a sample: one class, the classes of a batch, or None."""
+    return sample.label if sample.label is not None else getattr(sample, "labels", ()) or None
+
+
 def load_metric(name: str) -> Metric:
     """The metric of that name: one of the table above with an optional `:output[@axis]`, or `file.py:function`.
 

@@ -29,7 +29,7 @@ from hwc.errors import UsageError
 from hwc.graph.evaluate import Evaluator
 from hwc.graph.model import origins
 from hwc.precision.guard import PairedSample, Progress, Run
-from hwc.precision.metrics import LIMIT_DB, Metric, get_output, is_float, noise_powers
+from hwc.precision.metrics import LIMIT_DB, Metric, get_output, is_float, label_of, noise_powers
 from hwc.precision.place_qdq import place_qdq
 from hwc.precision.plan import QuantPlan
 from hwc.precision.remember_baseline import Baseline
@@ -171,7 +171,7 @@ def measure_noise(run: Run, baseline: Run, samples: Sequence[PairedSample], metr
             signal[name] = signal.get(name, 0.0) + right
             noise[name] = noise.get(name, 0.0) + wrong
         if metric is not None:
-            label = sample.label if sample.label is not None else getattr(sample, "labels", ()) or None
+            label = label_of(sample)
             lost += metric.score(expected, label, expected, sample.name)
             lost -= metric.score(got, label, expected, sample.name)
     values = [_decibels(signal[name], noise[name]) for name in signal]
