@@ -316,9 +316,10 @@ class QuantTable:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the accuracy guard found, on paired samples. Scores and drops are in points: 100 times the mean score.
+    """What the accuracy guard found, on paired samples. Scores are in points: 100 times the mean score.
 
-    `drop` is baseline minus candidate, with its interval at `confidence`. `decision` is "passed" (the whole interval
+    `drop` is baseline minus candidate, in points or in % of the baseline (`drop_type`), as are its interval at
+    `confidence` and the `limit`. `decision` is "passed" (the whole interval
     lies within the limit), "failed" (the measured drop is over it) or "undecided" (the measured drop is within the
     limit, but so few samples cannot tell). `judged` is "verified" where the engine that ships ran, else "likely".
     """
@@ -346,7 +347,6 @@ class Attempt:
 
     `outcome` is "kept", "rolled back" or "refused" (never built). `effects` are measured; units are in the names.
     """
-
     name: str
     precision: str
     outcome: str

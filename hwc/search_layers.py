@@ -91,11 +91,12 @@ def find_put_back(
 
 def find_breaking(
     plan: QuantPlan, full: Optimized, baseline: Run, samples: Sequence[Sample], metric: Metric, *, limit: float,
-    drop_type: str, progress: Progress,
+    drop_type: str, work: Path, key: str, progress: Progress,
 ) -> Breaking:  # fmt: skip
-    """The layer, or the smallest set of layers, whose integers cost more than `limit`."""
+    """The layer, or the smallest set of layers, whose integers cost more than `limit`; arguments as `find_put_back`."""
     from hwc.precision.bisect import find_breaking_layer
     from hwc.precision.sensitivity import quantized_groups, source_layers
+    from hwc.precision.trial_log import TrialLog
 
     ids = set(quantized_groups(plan))
     groups = [group for group in plan.groups if group.id in ids]
@@ -111,8 +112,9 @@ def find_breaking(
             return stack.enter_context(open_plan(plan, full, high))
 
         return find_breaking_layer(
-            groups, make, measure, layers=source_layers(plan.model, plan.groups), progress=progress
-        )
+            groups, make, measure, layers=source_layers(plan.model, plan.groups), progress=progress,
+            log=TrialLog(work / "bisect.jsonl", f"{key} {limit:g} {drop_type} {metric.name}"),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -173,6 +173,11 @@ class Dataset:
             yield from ((name, digest_arrays(arrays)) for name, _, arrays in self._items(0))
 
     @property
+    def is_shuffled(self) -> bool:
+        """Whether any first part is a fair draw of the whole; not known of a generator."""
+        return not isinstance(self._rows, Generator)
+
+    @property
     def is_files(self) -> bool:
         return isinstance(self._rows, ImageFolder)
 

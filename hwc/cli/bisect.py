@@ -40,6 +40,7 @@ def bisect(
     from hwc.precision.remember_baseline import Baseline
     from hwc.quantize import calibrate_model, default_metric, open_samples
     from hwc.search_layers import find_breaking
+    from hwc.store import key_of
 
     chosen = options.calibration_options(
         calibration_data, calibration_recipe, calibration_samples, calibration_method, improve, rounding_seconds
@@ -58,7 +59,8 @@ def bisect(
         score = load_metric(metric or default_metric(full, judged[0]))
         breaking = find_breaking(
             found.plan, full, Baseline(Evaluator(full.folder / MODEL).run), judged, score, limit=max_drop,
-            drop_type=drop_type, progress=progress,
+            drop_type=drop_type, work=store.partial("bisect", found.key),
+            key=key_of(found.key, validation.digest, samples), progress=progress,
         )  # fmt: skip
     if output_format == "json":
         click.echo(json.dumps(dataclasses.asdict(breaking), indent=1))
