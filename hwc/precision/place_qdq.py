@@ -4,10 +4,10 @@
     weight: @w_quantized (int8) -> DequantizeLinear (w_dequantized), or, for parsers that want float weights,
             @w_grid (float32, on the grid) -> QuantizeLinear -> DequantizeLinear
 
-The zero point is an explicit tensor of zeros: its type says int8 or uint8. (With `rules.shift_signed` int8 is written
-as uint8 around 128, which is the same grid.) Bias stays as it is. Where a group in `high`
-reads the result of a carrier (Concat, MaxPool) that carries integers for others, it gets a twin of that carrier on
-floats, so being put back means reading floats. Limit: opset 13 or newer (per-channel Q/DQ).
+The zero point is an explicit tensor of zeros: its type says int8 or uint8. (With `rules.shift_signed`
+int8 is written as uint8 around 128, which is the same grid.) Bias stays as it is. Where a group in `high` reads the
+result of a carrier (Concat, MaxPool) that carries integers for others, it gets a twin of that carrier on floats, so
+being put back means reading floats. Limit: opset 13 or newer (per-channel Q/DQ).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class QuantRules:
         split_pool: the pair of a group that ends in MaxPool stands before the pool: the same integers, for max commutes
             with rounding, and right where the engine has no kernel of Conv and MaxPool but a pool on integers.
         shift_signed: a signed activation is written as uint8 with zero point 128: the same grid and integers plus 128,
-            for ONNX Runtime, whose integer kernels want one type for data and result.
+            for CPU engines, whose integer kernels want one type for data and result.
         pair_flat: pairs run on over kernel positions (position first, channel second), as where a convolution is a
             product with unrolled patches (ONNX Runtime); else each position starts anew (oneDNN).
         stored_int8: weights are int8 initializers behind one DequantizeLinear; else float with Q and DQ, as the parsers

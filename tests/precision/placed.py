@@ -14,7 +14,7 @@ from hwc.precision.quantize_weights import quantize_weights
 from tests.passes.build import build, node, weight
 from tests.passes.check import context, random_feeds
 
-CPU = QuantRules(unsigned=True, quantize_sum=True, split_pool=True)
+CPU = QuantRules(unsigned=True, quantize_sum=True, split_pool=True, shift_signed=True)
 TENSORRT = QuantRules(unsigned=False)
 OLD_TENSORRT = QuantRules(unsigned=False, stored_int8=False)
 

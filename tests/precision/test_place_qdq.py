@@ -41,7 +41,7 @@ def test_the_placed_graph_is_legal_close_to_the_original_and_always_the_same(rul
 
 
 def test_bias_stays_float_and_zero_points_are_zero():
-    placed = place_qdq(plan_of(residual(), CPU))
+    placed = place_qdq(plan_of(residual(), TENSORRT))
     for name in ("conv0", "conv1", "gemm"):
         assert placed.graph.node(name).inputs[2].is_initializer()
     points = [v.const_value.numpy() for name, v in placed.graph.initializers.items() if name.endswith("_zero_point")]

@@ -198,8 +198,8 @@ def test_a_product_of_two_activations_is_exact():
 
 def test_int8_written_as_uint8_around_128_is_the_same():
     plan = plan_of(residual(), CPU)
-    plain = Simulator(place_qdq(plan))
-    shifted = Simulator(place_qdq(plan.replace(rules=dataclasses.replace(plan.rules, shift_signed=True))))
+    plain = Simulator(place_qdq(plan.replace(rules=dataclasses.replace(plan.rules, shift_signed=False))))
+    shifted = Simulator(place_qdq(plan))
     feeds = random_feeds(plan.model)
     ours, theirs = plain.integers(feeds), shifted.integers(feeds)
     assert ours.keys() == theirs.keys() and ours["c1"].min() < 0
@@ -264,6 +264,23 @@ def test_openvino_computes_the_same_integers_within_one(limit):
     if limit is not None and heavy <= {"u8", "i8"}:
         assert difference.max() <= 1.001
         assert (difference < 0.5).mean() > 0.99  # seen: all equal
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_openvino_is_right_about_signed_tensors_that_meet_in_a_concat(shift):
+    """Written as int8 it comes out wrong by a quarter of its largest value (OpenVINO 2026.4)."""
+    nodes = [node("Neg", ["x"], ["n"], name="n"), node("Concat", ["x", "n"], ["t"], name="t", axis=1)]
+    nodes.append(node("Conv", ["t", "w"], ["y"], name="y"))
+    model = build(nodes, {"x": [1, 40, 9, 9]}, ["y"], {"w": weight(48, 80, 1, 1)})
+    feeds = random_feeds(model)
+    rules = QuantRules(unsigned=True, pair_limit=128, quantize_sum=True, split_pool=True, shift_signed=shift)
+    placed = place_qdq(plan_of(model, rules, feeds=feeds))
+    got, _ = openvino_outputs(placed, feeds)
+    ours = Simulator(placed).run(feeds)["y"]
+    if shift:
+        np.testing.assert_allclose(got["y"], ours, rtol=1e-4, atol=1e-3)
+    elif np.allclose(got["y"], ours, rtol=1e-4, atol=1e-3):
+        pytest.skip("this OpenVINO is right about int8 too: rules.shift_signed could go")
 
 
 def cpu_flags():
