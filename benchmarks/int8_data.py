@@ -4,7 +4,7 @@
 |--------------------|-------------------------------|------------------------------------|-------------------------|
 | efficientnet_lite0 | 300 photos of a folder        | the other photos of it             | number in the file name |
 |   without a folder | 8 foolbox photos              | the other 12                       | likewise                |
-| english_g2         | 100 drawn words               | 300 others                         | the word                |
+| english_g2         | 100 drawn words               | 200 others                         | the word                |
 | craft              | 24 pages on 6 foolbox photos  | 42 pages on the other 14           | the boxes drawn         |
 | crepe_*            | 200 tones in noise            | 300 others                         | the pitch               |
 | rnet, onet         | 60 crops of lfw_subset        | 140 others and their mirror images | face or not             |
@@ -91,7 +91,7 @@ def read_g2(run: Run, photos: Path | None) -> Data:
         drawn = draw_varied_word(word, HEIGHT, WIDTH, seed) / np.float32(127.5) - 1
         return {"image": drawn[None, None]}, np.array([CHARACTERS.index(letter) + 1 for letter in word])
 
-    return _split("text", [row(word, seed) for seed, word in enumerate(make_words(400, seed=1))], 100)
+    return _split("text", [row(word, seed) for seed, word in enumerate(make_words(300, seed=1))], 100)
 
 
 def _line(word: str, width: int, seed: int) -> np.ndarray:

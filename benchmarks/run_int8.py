@@ -53,7 +53,9 @@ def prepare(model: str, work: Path, photos: Path | None, threads: int) -> Row:
         feeds = {names[name]: stack for name, stack in samples.feeds.items()}
         write_samples(work / file, dataclasses.replace(samples, feeds=feeds))
     stacks = {names[name]: np.concatenate(list(stack)) for name, stack in data.calibration.feeds.items()}
-    np.savez(work / HWC_DATA, **stacks)
+    if data.calibration.task == "class":
+        stacks["labels"] = np.array([int(truth) for truth in data.calibration.truths])
+    np.savez(work / HWC_DATA, **stacks)  # type: ignore[arg-type]
     return Row(model, data.calibration.task, len(data.calibration), len(data.validation), data.note, threads=threads)
 
 

@@ -47,7 +47,7 @@ def faults_of(command: str) -> list[str]:
     except ValueError as error:
         return [f"cannot be split: {error}"]
     if words[0] == "make":
-        known = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        known = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         asked = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
         return [f"no make target '{word}'" for word in asked if word not in known]
     if words[0].startswith("python"):
@@ -125,6 +125,7 @@ def test_other_documents_name_what_exists(path):
         ("hwc compile net.onnx --ouput out", ["no flag '--ouput'"]),
         ("hwc compile net.onnx -q", ["no flag '-q'"]),
         ("make test", []),
+        ("make bench-int8", []),
         ("make demo OUT=here", []),
         ("make tset", ["no make target 'tset'"]),
         ("python -m benchmarks.demo --out x", []),
