@@ -156,7 +156,9 @@ def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progr
     if winner is None:
         raise _refusal(ledger)
     if winner.precision != "int8":
-        return Chosen(request.floating, request.build(request.floating), ledger, None), kept is not None
+        # A narrower float that failed the guard was rolled back to FP32, so it is not always `floating`.
+        graph = request.floating if winner.precision == request.floating.precision else request.full
+        return Chosen(graph, request.build(graph), ledger, None), kept is not None
     how = (request.full, request.target, request.backend, samples, request.calibration)
     calibrated, _ = calibrate_model(*how, store=store, progress=progress)
     placed = request.place(calibrated, frozenset(winner.high), store)
@@ -167,10 +169,12 @@ def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
     """What a bundle carries beside its engine: the ledger, the table, and for TensorRT up to 10 the other dialect.
 
     The calibration cache belongs to model.float.onnx, whose weights lie on the grid, so that TensorRT's own choice of
-    weight scales gives the same integers as the Q/DQ graph.
+    weight scales gives the same integers as the Q/DQ graph. A layer that was put back keeps its weights there, and what
+    it alone reads has no line in the cache: without a scale TensorRT computes in floats.
     """
     from hwc.calibrate.cache import why_no_cache, write_cache
     from hwc.graph.save import save_model
+    from hwc.precision.find_points import drop_high
     from hwc.precision.put_on_grid import put_on_grid
 
     (folder / LEDGER).write_text(to_json(chosen.ledger), encoding="utf-8")
@@ -179,8 +183,12 @@ def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
     table = chosen.calibrated.table
     (folder / TABLE).write_text(to_json(table), encoding="utf-8")
     if chosen.built.engine.backend == "tensorrt" and not why_no_cache(target):
-        (folder / CACHE).write_text(write_cache(table, target), encoding="utf-8")
-        save_model(put_on_grid(chosen.calibrated.plan), folder / FLOAT_MODEL)
+        kept = chosen.ledger.kept
+        plan = chosen.calibrated.plan.replace(high=frozenset(kept.high if kept else ()))
+        points = drop_high(plan.model, plan.points, plan.groups, plan.high)
+        read = dataclasses.replace(table, tensors={point.tensor: table.tensors[point.tensor] for point in points})
+        (folder / CACHE).write_text(write_cache(read, target), encoding="utf-8")
+        save_model(put_on_grid(plan), folder / FLOAT_MODEL)
 
 
 def _refusal(ledger: Ledger) -> AccuracyError:
