@@ -273,7 +273,7 @@ def test_groups_put_back_compute_in_fp16_and_groups_of_integers_around_fp32(boar
             if group.id in integer:
                 assert types[name] == "FLOAT", name
     assert types["narrow"] == "FLOAT16"
-    assert set(n.outputs[0].dtype.name for n in ir.load(wide.folder / MODEL).graph if n.op_type == "Conv") == {"FLOAT"}
+    assert {n.outputs[0].dtype.name for n in ir.load(wide.folder / MODEL).graph if n.op_type == "Conv"} == {"FLOAT"}
     a, b = (load_arrays(placed.folder / EXPECTED)["logits"] for placed in (narrow, wide))
     assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
 

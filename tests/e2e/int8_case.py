@@ -13,7 +13,7 @@ from hwc.choose_precision import GuardOptions, PrecisionRequest
 from hwc.compile import resolve_target
 from hwc.engines.base import no_progress
 from hwc.frontend.input_shapes import InputShapes
-from hwc.optimize import Optimized, OptimizeOptions, optimize_model, target_key
+from hwc.optimize import Optimized, OptimizeOptions, optimize_model
 from hwc.quantize import CalibrationOptions
 from hwc.store import Store
 from tests.e2e.labelled import write_classifier, write_samples

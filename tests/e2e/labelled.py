@@ -1,6 +1,7 @@
 """A small residual classifier and labelled samples for it: the labels are what the FP32 network itself answers.
 
-Conv, ReLU and MaxPool, a residual Add, a depthwise Conv, a global average pool and a Gemm: what INT8 has to place Q/DQ in.
+Conv, ReLU and MaxPool, a residual Add, a depthwise Conv, a global average pool and a Gemm: what Q/DQ have to
+be placed in.
 """
 
 from __future__ import annotations
