@@ -53,7 +53,7 @@ class Candidate:
 class Judged:
     """One engine. `scores`, `agreements` and `sqnr_db` have one entry per validation sample.
 
-    `exact_agreement` and `exact_sqnr_db` are means over the first samples, of the run with exact sums; -1 if there was none.
+    `exact_agreement` and `exact_sqnr_db` are means over the first samples, run with exact sums; -1 if there are none.
     """
 
     name: str
