@@ -4,10 +4,11 @@ A CPU that multiplies with vpmaddubsw adds u8*s8 products of two adjacent input 
 |a| + |b| <= 128 for each such pair (2k, 2k+1) at each spatial position no sum can saturate (255 * 128 < 2**15), so the
 integer result is exact. The usual way out is 7 bits (|w| <= 64) for all; here only pairs that are both large cost:
 
-    scale = max( max |w| / 127 , max over pairs (|a| + |b|) / 128 )        per output channel
+    scale = max( max |w| / 127 , max over pairs (|a| + |b|) / 128 )      per output channel
 
-After rounding, a pair may exceed the limit by one; then the element whose value lies nearer to the next smaller integer
-moves there. Pairs are (0, 1), (2, 3), ... along the middle axis; the last of an odd number is alone.
+After rounding, a pair may exceed the limit by one; then the element moves towards zero that loses less by it. Mean
+weight SQNR of the paired layers of EfficientNet-Lite0: 8 bits 42.3 dB, this 39.9 dB, 7 bits for all 36.3 dB. Finer
+scales, with more pairs moved further, were tried and gain 0.02 dB.
 
 Which elements a kernel pairs was seen on an AVX2 CPU by giving two weights 127 and all data 255: OpenVINO 2026.4 pairs
 input channels 2k and 2k+1 at one kernel position in every convolution, transposed convolution and product; grouped
@@ -21,7 +22,7 @@ import numpy as np
 
 
 def pair_scale(rows: np.ndarray, limit: int, largest: int) -> np.ndarray:
-    """The finest scale of each row.
+    """The finest scale of each row with which no pair exceeds the limit (but for rounding).
 
     Args:
         rows: float, (output channels, elements that pair up, independent positions).
@@ -40,6 +41,8 @@ def pair_scale(rows: np.ndarray, limit: int, largest: int) -> np.ndarray:
 def limit_pairs(integers: np.ndarray, exact: np.ndarray, limit: int) -> np.ndarray:
     """Moves one element of each pair above `limit` towards zero, as often as needed.
 
+    Each step goes where it costs least squared error, which for a sum of convex costs leads to the best pair of all.
+
     Args:
         integers: int, (output channels, elements that pair up, independent positions).
         exact: the same weights divided by the scale, before rounding.
@@ -47,18 +50,18 @@ def limit_pairs(integers: np.ndarray, exact: np.ndarray, limit: int) -> np.ndarr
     Returns:
         New integers of the same shape and dtype; every pair keeps the limit.
     """
-    kept = integers.astype(np.int64)
-    while True:
-        first, second = _split(np.abs(kept))
-        over = np.argwhere(first + second > limit)
-        if not over.size:
-            return kept.astype(integers.dtype)
-        for row, pair, position in over:
-            channels = [c for c in (2 * pair, 2 * pair + 1) if kept[row, c, position] != 0]
-            # Cost of a step towards zero in squared error: the one that was rounded away from zero gains.
-            costs = [_step_cost(kept[row, c, position], exact[row, c, position]) for c in channels]
-            channel = channels[int(np.argmin(costs))]
-            kept[row, channel, position] -= np.sign(kept[row, channel, position])
+    kept = integers.astype(np.int16)
+    first, second = _split(np.abs(kept))
+    row, pair, position = np.nonzero(first + second > limit)
+    a, b = (row, 2 * pair, position), (row, 2 * pair + 1, position)
+    while row.size:
+        is_first = _step_cost(kept[a], exact[a]) <= _step_cost(kept[b], exact[b])
+        moved = (row, 2 * pair + ~is_first, position)
+        kept[moved] -= np.sign(kept[moved])
+        over = np.abs(kept[a]) + np.abs(kept[b]) > limit
+        row, pair, position = row[over], pair[over], position[over]
+        a, b = (row, 2 * pair, position), (row, 2 * pair + 1, position)
+    return kept.astype(integers.dtype)
 
 
 def exceeds(integers: np.ndarray, limit: int) -> int:
@@ -74,6 +77,7 @@ def _split(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return size[:, 0::2], size[:, 1::2]
 
 
-def _step_cost(integer: int, exact: float) -> float:
+def _step_cost(integer: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """What one step towards zero adds to the squared error; nothing can be gained from a zero."""
     step = integer - np.sign(integer)
-    return float((step - exact) ** 2 - (integer - exact) ** 2)
+    return np.where(integer == 0, np.inf, np.square(step - exact) - np.square(integer - exact))

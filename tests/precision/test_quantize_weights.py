@@ -145,3 +145,11 @@ def test_calibrating_dequantized_weights_by_their_maximum_gives_the_same_integer
     integers = np.clip(np.rint(grid / again[:, None, None, None]), -127, 127)
     assert np.array_equal(integers, got.integers)
     assert (np.abs(got.integers).reshape(outputs, -1).max(axis=1) == 127).all()
+
+
+def test_a_step_is_never_taken_from_a_zero():
+    exact = np.array([-0.4, 200.0]).reshape(1, 2, 1)
+    assert limit_pairs(np.array([0, 200], np.int16).reshape(1, 2, 1), exact, 128).ravel().tolist() == [0, 128]
+    # The best pair within the limit, found step by step, is the nearest one.
+    exact = np.array([100.0, 60.0]).reshape(1, 2, 1)
+    assert limit_pairs(np.array([100, 60]).reshape(1, 2, 1), exact, 128).ravel().tolist() == [84, 44]
