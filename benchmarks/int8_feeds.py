@@ -28,6 +28,11 @@ class Samples:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {name: stack[index] for name, stack in self.feeds.items()}
 
+    def take(self, places: list[int]) -> Samples:
+        """The samples at these places."""
+        feeds = {name: stack[places] for name, stack in self.feeds.items()}
+        return Samples(self.task, feeds, tuple(self.truths[place] for place in places), self.constant)
+
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return (self[index] for index in range(len(self)))
 

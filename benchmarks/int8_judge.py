@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ from hwc.sessions import open_bundle
 REFERENCE = "fp32"
 # Twenty contestants of 60 rounds of 10 runs are 12000 samples a network.
 MAX_ROUNDS = 60
-# The run with exact sums explains a figure, so it takes the first samples only.
+# The run with exact sums explains a figure, so it takes so many samples only, spread over the whole set.
 EXACT_SAMPLES = 100
 OPENING_S = 0.02
 
@@ -53,7 +52,7 @@ class Candidate:
 class Judged:
     """One engine. `scores`, `agreements` and `sqnr_db` have one entry per validation sample.
 
-    `exact_agreement` and `exact_sqnr_db` are means over the first samples, run with exact sums; -1 if there are none.
+    `exact_agreement` and `exact_sqnr_db` are means over some samples, run with exact sums; -1 if there are none.
     """
 
     name: str
@@ -125,19 +124,22 @@ def open_exact(candidate: Candidate, plain: Plain, threads: int) -> Session:
     return open_openvino(dataclasses.replace(plain, path=path), "fp32", threads, {"LP_TRANSFORMS_MODE": False})
 
 
-def run_samples(
-    session: Session, samples: Samples, progress: Progress, what: str, count: int | None = None
-) -> list[list[np.ndarray]]:
-    """The outputs of each sample, or of the first `count`, by place."""
+def run_samples(session: Session, samples: Samples, progress: Progress, what: str) -> list[list[np.ndarray]]:
+    """The outputs of each sample, by place."""
     made = []
-    for number, feeds in enumerate(islice(samples, count)):
+    for number, feeds in enumerate(samples):
         made.append([np.array(value) for value in session.run(bind_feeds(session.inputs, feeds)).values()])
         progress(what, number / len(samples))
     return made
 
 
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of `count` places, evenly spread: neighbours may be of one kind."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, wanted))})
+
+
 def judge(name: str, outputs: list[list[np.ndarray]], reference: list[list[np.ndarray]], samples: Samples) -> Judged:
-    """Scores, agreements and SQNR of one engine's outputs, which may be those of the first samples only."""
+    """Scores, agreements and SQNR of one engine's outputs."""
     task = TASKS[samples.task]
     scores, agreements, ratios = [], [], []
     for got, expected, feeds, truth in zip(outputs, reference, samples, samples.truths):
@@ -178,8 +180,10 @@ def judge_all(
                 if candidate.name != REFERENCE:
                     exact_session = open_exact(candidate, plain, row.threads)
                     what = f"exact sums of {candidate.name}"
-                    outputs = run_samples(exact_session, samples, progress, what, EXACT_SAMPLES)
-                    exact = judge(candidate.name, outputs, reference, samples)
+                    some = spread(len(samples), EXACT_SAMPLES)
+                    few = samples.take(some)
+                    outputs = run_samples(exact_session, few, progress, what)
+                    exact = judge(candidate.name, outputs, [reference[place] for place in some], few)
                     means = (float(np.mean(exact.agreements)), float(np.mean(exact.sqnr_db)))
                     one = dataclasses.replace(one, exact_agreement=means[0], exact_sqnr_db=means[1])
             except Exception as error:  # whatever a peer's file makes the executor raise is a result

@@ -164,6 +164,15 @@ def test_scores_agreement_and_sqnr_see_different_things():
     assert one.sqnr_db[0] == pytest.approx(10 * np.log10(84 / 1), abs=1e-3)
 
 
+def test_some_samples_are_spread_over_all():
+    assert int8_judge.spread(3, 100) == [0, 1, 2]
+    assert int8_judge.spread(101, 3) == [0, 50, 100]
+    samples = some_samples(6, 0)
+    few = samples.take([1, 4])
+    assert len(few) == 2
+    np.testing.assert_array_equal(few[1]["x"], samples[4]["x"])
+
+
 def test_the_table_reads_as_written():
     lines = format_int8([made_row()], MACHINE).splitlines()
     assert "Measured from 2026-01-02T03:04:05Z on A CPU, 2 cores, load 0.01 at the start; hwc 1, openvino 2." in lines
