@@ -63,7 +63,7 @@ def check_likeness(calibration: Dataset, validation: Dataset) -> tuple[Finding, 
     """
     first, second = (_sums(dataset) for dataset in (calibration, validation))
     found = []
-    for name in first:
+    for name in (name for name in first if name in second):  # one that is never finite is not there
         (low, high, mean, deviation), (its_low, its_high, its_mean, its_deviation) = (
             sums[name].overall() for sums in (first, second)
         )
