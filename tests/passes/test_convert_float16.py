@@ -295,3 +295,24 @@ def test_any_graph_stays_typed_and_close(steps: list[tuple[str, int, int]], seed
     for old, new in zip(evaluate(model, feeds), evaluate(after, feeds)):
         assert old.dtype == new.dtype
         np.testing.assert_allclose(new, old, rtol=RTOL, atol=ATOL)
+
+
+def test_what_the_caller_keeps_stays_in_float32_with_the_callers_reason() -> None:
+    text = HEAD + """
+    agraph (float[2,4] x) => (float[2,4] y) <float[4,4] v = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}> {
+        a = MatMul(x, v)
+        b = MatMul(a, v)
+        y = MatMul(b, v)
+    }"""
+    names = [str(node.name) for node in model_of(text).graph]
+    after, report = half(text, rewrites=2, keep_fp32={names[1]: "it reads integers"})
+    assert type_of(after, "MatMul") == ["FLOAT16", "FLOAT", "FLOAT16"]
+    assert [(miss.node, miss.reason) for miss in report.misses] == [(names[1], "stays in fp32: it reads integers")]
+    assert after.graph.initializers["v"].dtype == ir.DataType.FLOAT  # each reader has the weight in its own type
+    assert after.graph.initializers["v_half"].dtype == ir.DataType.FLOAT16
+
+
+def test_a_name_of_no_node_keeps_nothing() -> None:
+    text = HEAD + "agraph (float[2] x) => (float[2] y) { y = Sigmoid(x) }"
+    after, report = half(text, rewrites=1, keep_fp32={"elsewhere": "it is not here"})
+    assert type_of(after, "Sigmoid") == ["FLOAT16"] and report.misses == ()
