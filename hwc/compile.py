@@ -34,6 +34,7 @@ from hwc.frontend.input_shapes import InputShapes
 from hwc.optimize import Normalization, OptimizeOptions, check_precision, optimize_model, target_key
 from hwc.quantize import CalibrationOptions
 from hwc.serialize import from_json, to_json
+from hwc.sessions import staged_file
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 from hwc.targets.probe import probe_cpu, with_probed
 
@@ -141,6 +142,7 @@ def compile_model(
             notes=(*captured.notes, *optimized.notes),
         )
         write_manifest(stage, bundle)
+    ledger_beside(request.out).unlink(missing_ok=True)  # of an earlier refusal, which this bundle has settled
     progress("done", 1.0)
     return bundle, tuple(reused)
 
@@ -156,14 +158,14 @@ def _choose(
     assert request.calibration is not None
     reused: list[str] = []
     graphs = []
-    for precision in ("fp32", "auto" if request.precision == "auto" else "fp32"):
+    for precision in ("fp32", "auto") if request.precision == "auto" else ("fp32",):
         options = OptimizeOptions(precision, backend, request.without_passes, request.normalization)
         optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
         reused += ["optimize"] * (was_kept and "optimize" not in reused)
         graphs.append(optimized)
     how = (target, backend, dict(request.engine_options), request.threads)
     wanted = PrecisionRequest(
-        name=captured.name, target=target, backend=backend, full=graphs[0], floating=graphs[1],
+        name=captured.name, target=target, backend=backend, full=graphs[0], floating=graphs[-1],
         asked=request.precision, calibration=request.calibration, guard=request.guard,
         build=lambda optimized: build_engine(optimized, *how, store=store, progress=progress)[0],
         engine_key=repr((target_key(target), backend, sorted(request.engine_options.items()), request.threads)),
@@ -172,7 +174,10 @@ def _choose(
         chosen, was_kept = choose_precision(wanted, store=store, progress=progress)
     except AccuracyError as error:
         if error.ledger is not None:
-            ledger_beside(request.out).write_text(to_json(error.ledger), encoding="utf-8")
+            refused = ledger_beside(request.out)
+            with staged_file(refused) as partial:
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                partial.write_text(to_json(error.ledger), encoding="utf-8")
         raise
     return chosen, reused + ["precision"] * was_kept
 

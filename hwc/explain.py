@@ -23,10 +23,12 @@ def ledger_beside(out: Path) -> Path:
 def read_ledger(path: Path) -> Ledger:
     """The ledger of a bundle folder, or of a ledger file.
 
+    A refusal beside the folder is newer than the bundle in it: a compile that succeeds takes the refusal away.
+
     Raises:
         UsageError: there is none, or it cannot be read.
     """
-    places = [path] if path.is_file() else [path / LEDGER, ledger_beside(path)]
+    places = [path] if path.is_file() else [ledger_beside(path), path / LEDGER]
     for place in places:
         if place.is_file():
             try:
