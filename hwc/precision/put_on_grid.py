@@ -1,8 +1,8 @@
 """The FP32 graph with its quantized weights on their grids: w = integer * scale, no Q/DQ.
 
-It is the graph that a calibration cache belongs to. TensorRT takes a channel's scale from its largest weight / 127; every
-channel holds an integer of magnitude 127 (see `quantize_weights`), so TensorRT finds the same scale and the same
-integers that the Q/DQ graph has. A weight that a layer in higher precision reads as well keeps its own values there.
+It is the graph that a calibration cache belongs to. TensorRT takes the scale of a channel from its largest weight: that
+over 127. Every channel holds an integer of magnitude 127 (see `quantize_weights`), so TensorRT finds the same scale and
+the same integers that the Q/DQ graph has. A weight that a layer in higher precision reads too keeps its values there.
 """
 
 from __future__ import annotations
