@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from hwc.artifacts import QuantTable, Step, Target, TensorScale, TensorSpec
 from hwc.capture import FEEDS, MODEL, load_arrays, save_arrays
 from hwc.engines.base import Progress
 from hwc.errors import TargetError, UsageError
+from hwc.improve_plan import IMPROVEMENTS, improve_plan
 from hwc.optimize import EXPECTED, Optimized, read_optimized, target_key, write_optimized
 from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 
     from hwc.calibrate.check_data import DataChecker
     from hwc.calibrate.dataset import Dataset, Sample
+    from hwc.calibrate.tensor_statistics import TensorStatistics
     from hwc.precision.plan import QuantPlan, QuantRules
 
 METHODS = ("auto", "max", "entropy", "percentile", "mse")
-IMPROVEMENTS = ("equalize_layers", "correct_bias", "learn_rounding")
 TABLE = "quant_table.json"
 _EFFECTS = "effects.json"
 
@@ -51,7 +52,7 @@ class CalibrationOptions:
         recipe: name or path of a calibration recipe, for a folder of images.
         samples: at most so many are read.
         without: improvements to leave out, of IMPROVEMENTS.
-        rounding_seconds: bound on learned rounding.
+        rounding_seconds: bound on the learning of all roundings together (distill_rounding); 0 leaves it out.
     """
 
     data: str
@@ -186,17 +187,29 @@ def _calibrate(
             got=misses[0].reason if misses else "no convolution and no matrix product with constant weights",
             do="use --precision auto",
         )  # fmt: skip
+
+    def make_plan(graph: ir.Model, statistics: Mapping[str, TensorStatistics]) -> QuantPlan:
+        scales = choose_scales(statistics, points, method=options.method, unsigned_allowed=rules.unsigned)
+        weights = quantize_weights(graph, optimized.groups, points, rules)
+        return QuantPlan(graph, optimized.groups, rules, points, scales, weights)
+
+    tensors = [point.tensor for point in points]
     checker = DataChecker(samples.inputs, samples.recipe, examples=load_arrays(optimized.folder / FEEDS))
     statistics = collect_statistics(
-        model, [point.tensor for point in points], _checked(samples, checker),
-        checkpoint=work / "statistics.npz", data_digest=digest, total=len(samples), progress=progress,
+        model, tensors, _checked(samples, checker), checkpoint=work / "statistics.npz", data_digest=digest,
+        total=len(samples), progress=progress,
     )  # fmt: skip
     findings = (*checker.findings(), *check_identity(samples))
     refuse_errors(findings, samples.source)
-    scales = choose_scales(statistics, points, method=options.method, unsigned_allowed=rules.unsigned)
-    weights = quantize_weights(model, optimized.groups, points, rules)
-    plan = QuantPlan(model, optimized.groups, rules, points, scales, weights)
-    effects: dict[str, float] = {}
+    plan = make_plan(model, statistics)
+
+    def plan_again(graph: ir.Model, feeds: Sequence[Mapping[str, np.ndarray]]) -> QuantPlan:
+        return make_plan(graph, collect_statistics(graph, tensors, feeds, progress=progress))
+
+    plan, effects, notes = improve_plan(
+        plan, plan_again, samples, without=options.without, seconds=options.rounding_seconds, work=work,
+        progress=progress,
+    )  # fmt: skip
     write_plan(folder, plan)
     table = QuantTable(
         model_digest=optimized.digest,
@@ -205,7 +218,7 @@ def _calibrate(
         method=options.method,
         tensors=plan.scales,
         weights={name: TensorScale(tuple(map(float, w.scale.reshape(-1))), w.axis) for name, w in plan.weights.items()},
-        notes=(samples.describe(), *(f"{finding.message}: {finding.got}; {finding.do}" for finding in findings)),
+        notes=(samples.describe(), *notes, *(f"{found.message}: {found.got}; {found.do}" for found in findings)),
     )
     (folder / TABLE).write_text(to_json(table), encoding="utf-8")
     (folder / _EFFECTS).write_text(json.dumps(effects))

@@ -40,9 +40,9 @@ def calibration(command: Any) -> Any:
     """What decides the integers: samples, recipe, method, improvements."""
     for flag, extra in (
         ("--rounding-seconds", {"type": click.FloatRange(min=0), "default": 300.0, "show_default": True,
-                                "help": "Bound on learned rounding."}),
+                                "help": "Bound on learning all roundings together; 0 for none."}),
         ("--improve", {"multiple": True, "metavar": "-NAME",
-                       "help": "Leave the improvement NAME out: equalize_layers, correct_bias, learn_rounding."}),
+                       "help": "Leave NAME out: equalize_layers, correct_bias, learn_rounding, distill_rounding."}),
         ("--calibration-method", {"default": "auto", "show_default": True,
                                   "metavar": "auto|max|entropy|percentile|mse",
                                   "help": "How ranges of activations are chosen; auto takes the best per tensor."}),

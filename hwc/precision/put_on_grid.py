@@ -20,7 +20,8 @@ def put_on_grid(plan: QuantPlan) -> ir.Model:
     model = plan.model.clone()
     namer = Namer(model)
     points = drop_high(model, plan.points, plan.groups, plan.high)
-    for name, readers in weight_readers(model, points).items():
+    put_back = frozenset(node for group in plan.groups if group.id in plan.high for node in group.nodes)
+    for name, readers in weight_readers(model, points, put_back).items():
         value = add_initializer(model.graph, namer.fresh(f"{name}_grid"), plan.weights[name].dequantize())
         for node in readers:
             node.replace_input_with(1, value)
