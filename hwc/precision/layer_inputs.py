@@ -40,6 +40,27 @@ def weight_from_rows(rows: np.ndarray, node: ir.Node, shape: tuple[int, ...]) ->
     return rows[0] if node.op_type == "Gemm" and attribute(node, "transB", 0) else rows[0].T
 
 
+def channel_axis(node: ir.Node) -> int:
+    """The axis of output channels in a weighted node's result."""
+    return 1 if node.op_type in ("Conv", "ConvTranspose") else -1
+
+
+def own_bias(node: ir.Node) -> ir.Value | None:
+    """The vector that is added to the node's result alone, and may be changed: its bias, or an Add behind a MatMul."""
+    bias = node.inputs[2] if len(node.inputs) > 2 and node.op_type != "MatMul" else None
+    if node.op_type == "MatMul" and not node.outputs[0].is_graph_output():
+        followers = [use.node for use in node.outputs[0].uses()]
+        if len(followers) == 1 and followers[0].op_type == "Add" and len(set(followers[0].inputs)) == 2:
+            bias = next(value for value in followers[0].inputs if value is not node.outputs[0])
+    result = node.outputs[0].shape
+    if bias is None or not bias.is_initializer() or bias.is_graph_input() or len(bias.uses()) != 1 or result is None:
+        return None
+    if node.op_type == "Gemm" and attribute(node, "beta", 1.0) != 1.0:
+        return None
+    is_vector = bias.shape is not None and len(bias.shape) == 1 and bias.shape[0] == result[channel_axis(node)]
+    return bias if is_vector else None
+
+
 def partner_columns(node: ir.Node, shape: tuple[int, ...], pairs: np.ndarray) -> np.ndarray:
     """int64 (columns,): the earlier column of W that shares a bounded sum with this one, or -1.
 
