@@ -18,7 +18,6 @@ from hwc.errors import TargetError, UsageError
 from hwc.optimize import EXPECTED
 from hwc.precision.sensitivity import quantized_groups
 from hwc.quantize import (
-    IMPROVEMENTS,
     CalibrationOptions,
     calibrate_model,
     default_metric,
@@ -51,7 +50,7 @@ def data(tmp_path_factory) -> str:
 
 
 def calibrate(case: Case, *, store: Store | None = None, progress=no_progress, **changes):
-    options = case.options(**{"without": IMPROVEMENTS, **changes})
+    options = case.options(**changes)
     samples = open_all_samples(options, case.full.inputs)
     how = (case.full, case.target, case.target.engine, samples, options)
     return calibrate_model(*how, store=store or case.store, progress=progress)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.e2e.fixtures import assert_refused, document
+from tests.e2e.fixtures import PLAIN, assert_refused, document, names_in
+from tests.e2e.labelled import write_samples
 from tests.e2e.tiny_models import write_onnx
 
 
@@ -65,3 +66,75 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(hwc, tmp_path):
     assert_refused(hwc("compile", model, "-o", tmp_path), 2, "not empty and not a bundle", "choose another -o")
     assert_refused(hwc("compile", model, "-o", model), 2, "is a file", "choose another -o")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+# INT8.
+
+
+def test_int8_with_samples_says_what_was_tried(hwc, sound, tmp_path):
+    result = hwc("compile", sound.model, "--int8", *sound.flags, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("engine    openvino") and ", int8, verified: " in line for line in lines)
+    assert any(line.startswith("tried     int8: kept: top1 drops by ") for line in lines)
+    assert f"why       hwc explain {tmp_path / 'out'}" in lines
+    assert {"ledger.json", "quant_table.json", "manifest.json"} <= set(names_in(tmp_path / "out"))
+    run = hwc("run", tmp_path / "out")
+    assert run.exit_code == 0, run.output
+
+
+def test_a_layer_that_was_put_back_is_in_the_manifest_and_the_report(hwc, cache, fragile, int8_bundle):
+    out = int8_bundle
+    again = hwc("compile", fragile.model, "--int8", *fragile.flags, "-o", out.parent / "again", "--format", "json")
+    shown = document(again)
+    assert shown["reused"] == ["capture", "optimize", "precision"]
+    precisions = dict(shown["bundle"]["engine"]["precision_built"])
+    assert precisions["int8"] >= 5 and precisions["fp32"] >= 1
+    assert shown["bundle"]["precision_asked"] == "int8" == shown["bundle"]["engine"]["key"]["precision"]
+    assert (out / "ledger.json").read_text() == (out.parent / "again" / "ledger.json").read_text()
+    assert {"ledger.json", "quant_table.json"} <= set(shown["bundle"]["files"])
+
+
+def test_a_first_compile_reuses_nothing(hwc, sound, tmp_path):
+    flags = (*sound.flags, "--cache-dir", tmp_path / "fresh", "--format", "json")
+    assert document(hwc("compile", sound.model, "--int8", *flags, "-o", tmp_path / "out"))["reused"] == []
+
+
+def test_a_board_gets_both_dialects_and_a_deferred_engine(hwc, sound, tmp_path):
+    result = hwc("compile", sound.model, "-t", "agx-xavier", "--int8", *sound.flags, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "engine    tensorrt int8: deferred, built by the target from model.onnx" in result.stdout
+    assert {"calib.cache", "model.float.onnx", "model.onnx"} <= set(names_in(tmp_path / "out"))
+
+
+def test_where_nothing_passes_the_exit_code_is_1_and_the_ledger_is_left(hwc, sound, tmp_path):
+    out = tmp_path / "new" / "out"
+    wrong = write_samples(tmp_path, sound.model, 40, gain=0.02, seed=2)
+    flags = ("--calibration-data", wrong, "--calibration-samples", "40", "--validation-data", sound.data,
+             "--max-drop", "4", PLAIN)  # fmt: skip
+    result = hwc("compile", sound.model, "--int8", *flags, "-o", out)
+    assert_refused(result, 1, "no INT8 engine keeps the accuracy", "hwc explain DIR", "a drop of at most 4 (absolute)")
+    assert names_in(tmp_path / "new") == ["out.ledger.json"]
+    told = hwc("explain", out)
+    assert told.exit_code == 0 and "result: nothing passed, so no engine was written" in told.stdout
+    assert "other values in the calibration samples than in the validation samples" in told.stdout
+    rolled = hwc("compile", sound.model, "--best", *flags, "-o", out)
+    assert rolled.exit_code == 0, rolled.output
+    assert "tried     int8: rolled back: top1 drops by" in rolled.stdout and "fp32: kept: nothing" in rolled.stdout
+    assert [name for name in names_in(tmp_path / "new") if "/" not in name] == ["out"]  # the refusal is settled
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--precision", "int8"), ("INT8 needs samples", "--calibration-data DATA")),
+        (("--int8",), ("INT8 needs samples",)),
+        (("--fp16", "--calibration-data", "x.npz"), ("calibration data decide nothing in fp16",)),
+        (("--int8", "--calibration-data", "x.npz"), ("there is no data at 'x.npz'",)),
+        (("--int8", "--calibration-data", "x.npz", "--improve", "-nope"), ("no improvement is called 'nope'",)),
+        (("--int8", "--calibration-data", "x.npz", "--max-drop", "101"), ("drop of 0 to 100",)),
+    ],
+)
+def test_an_int8_request_that_cannot_be_met_writes_nothing(hwc, tmp_path, flags, words):
+    assert_refused(hwc("compile", write_onnx(tmp_path), "-o", tmp_path / "out", *flags), 2, *words)
+    assert names_in(tmp_path) == ["net.onnx"]

@@ -1,5 +1,5 @@
 """Fixtures of the end-to-end tests."""
 
-from tests.e2e.fixtures import board_bundle, cache, cpu_bundle, hwc
+from tests.e2e.fixtures import board_bundle, cache, cpu_bundle, fragile, hwc, int8_bundle, sound
 
-__all__ = ["board_bundle", "cache", "cpu_bundle", "hwc"]
+__all__ = ["board_bundle", "cache", "cpu_bundle", "fragile", "hwc", "int8_bundle", "sound"]
