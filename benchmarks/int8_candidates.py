@@ -92,7 +92,7 @@ def run_limited(command: Sequence[str], limits: Limits, log: Path) -> tuple[floa
         except subprocess.TimeoutExpired:
             late, code = True, -signal.SIGKILL
         finally:
-            # Also on an interrupt of this program: a peer that goes on would fight the next run for the CPU.
+            # Also on an interrupt or SIGTERM of this program: a peer that goes on would fight the next run for the CPU.
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()

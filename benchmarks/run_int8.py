@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -162,6 +163,8 @@ def main(arguments: list[str]) -> int:
     args = parse(arguments)
     if args.step:
         return run_step(args)
+    # `timeout` and service managers end a program so; as an exception it also ends the process that works for it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     from rich.console import Console
 
     from benchmarks.int8_report import describe_row, format_int8
