@@ -47,7 +47,7 @@ def test_a_plain_engine_is_not_built_for_what_the_board_builds(store, tmp_path, 
     assert compile_model(request, store=store)[0].plain is None
 
 
-@pytest.mark.parametrize(("precision", "words"), [("int8", "samples to calibrate on"), ("fp8", "no precision is called")])
+@pytest.mark.parametrize(("precision", "words"), [("int8", "needs samples"), ("fp8", "no precision is called")])
 def test_a_precision_is_refused_when_it_is_asked_for(tmp_path, precision, words):
     with pytest.raises(UsageError, match=words):
         CompileRequest("net.onnx", "cpu", tmp_path, precision=precision)
