@@ -10,8 +10,7 @@ Off-diagonal entries of H shrink by n / (n + columns / 2) where it rests on n wi
 without them, and with a W refitted to x~ first (as AdaRound's asymmetric target does), layers with more columns than
 windows are learned by heart, which cost EfficientNet-Lite0 up to 2 dB on samples not seen.
 
-Where the scale is free (pairs are limited, so no engine derives it from a maximum) each row also tries finer steps and
-keeps the one with the least error: clipping a few weights may cost less than a coarse step for all.
+Scales of weights stay as they are: finer ones that clip a few weights brought nothing when measured.
 
 Time and memory are bounded: at most `most` samples, fewer if the frontier would not fit in `memory_bytes`; a sample of
 windows per layer. Layers without rows (ConvTranspose, a weight with several readers) keep their rounding and are
@@ -38,7 +37,6 @@ from hwc.precision.second_order import factor, round_rows, row_errors
 
 _DAMPING = 0.01
 _SHRINK = 0.5  # with as many windows as columns, correlations between inputs are believed by two thirds
-_FINER = (1.0, 0.92, 0.85, 0.78, 0.7, 0.62)  # steps tried, as shares of the scale that clips nothing
 _WINDOWS = 6  # windows per column of the weight, and a few thousand more
 
 
@@ -46,7 +44,7 @@ def learn_rounding(
     plan: QuantPlan, samples: Sequence[Sample], *, teacher: ir.Model | None = None, most: int = 64,
     memory_bytes: int = 1 << 30, seed: int = 0, progress: Progress = lambda what, fraction: None,
 ) -> tuple[QuantPlan, dict[str, float]]:  # fmt: skip
-    """The plan with learned integers, scales of weights (where free) and biases.
+    """The plan with learned integers and biases.
 
     Args:
         samples: feeds; every eighth is held out and decides whether the result is kept.
@@ -100,21 +98,14 @@ def _learn_layer(name: str, node: ir.Node, frontier: Frontier, generator: object
     fixed = torch.from_numpy(np.ascontiguousarray(weight_rows(anchors(old, rules), node)))
     # The integers that the plan has are a candidate too: the order of columns may be an unlucky one.
     q = torch.from_numpy(np.ascontiguousarray(weight_rows(old.integers.astype(np.float64), node)))
-    best = (row_errors(q * scale - rows, hessian), q, scale[:, :, :1])
-    for finer in _FINER if rules.pair_limit is not None else (1.0,):
-        step = scale * finer
-        q = round_rows(rows / step, upper, largest=rules.weight_max, fixed=fixed, partner=partner,
-                       limit=rules.pair_limit)  # fmt: skip
-        error = row_errors(q * step - rows, hessian)
-        better = error < best[0]
-        best = (torch.where(better, error, best[0]), torch.where(better.unsqueeze(2), q, best[1]),
-                torch.where(better.unsqueeze(2), step[:, :, :1], best[2]))  # fmt: skip
-    _, q, step = best
+    learned = round_rows(rows / scale, upper, largest=rules.weight_max, fixed=fixed, partner=partner,
+                         limit=rules.pair_limit)  # fmt: skip
+    better = row_errors(learned * scale - rows, hessian) < row_errors(q * scale - rows, hessian)
+    q = torch.where(better.unsqueeze(2), learned, q)
     integers = weight_from_rows(q.numpy(), node, array.shape).astype(np.int8)
-    scales = step.reshape(-1).numpy().astype(np.float32)
-    frontier.weights[name] = QuantWeight(np.ascontiguousarray(integers), scales, old.axis)
+    frontier.weights[name] = QuantWeight(np.ascontiguousarray(integers), old.scale, old.axis)
     if bias is not None:
-        shift = (rows * mean.unsqueeze(1)).sum(2) - (q * step * noisy_mean.unsqueeze(1)).sum(2)
+        shift = (rows * mean.unsqueeze(1)).sum(2) - (q * scale * noisy_mean.unsqueeze(1)).sum(2)
         before = frontier.teacher.constants[str(bias.name)].numpy()  # the plan's own may be corrected already
         frontier.biases[str(bias.name)] = (before + shift.reshape(before.shape).numpy()).astype(np.float32)
     return True

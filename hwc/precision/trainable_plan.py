@@ -3,6 +3,8 @@
 A weight's parameter starts at the plan's integer, in the middle between two roundings: the first forward pass is the
 plan itself, and no element flips by the noise of a few gradients. (Started at w / s, those that second-order rounding
 sent the far way stand at the border, and their flips cost more than learning gains.) Anchors get no gradient.
+A little dither spreads the flips over time: elements with the same steady gradient would otherwise flip in one step
+and overshoot together.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from hwc.precision.measure_plan import with_constants
 from hwc.precision.plan import QuantPlan, QuantWeight
 from hwc.precision.quantize_weights import spread
 
+_DITHER = 0.3
 # Their results have an end that the graph knows; a scale that reaches it exactly should stay.
 _BOUNDED = ("Clip", "Sigmoid", "HardSigmoid", "Softmax", "Tanh")
 
@@ -35,10 +38,11 @@ _BOUNDED = ("Clip", "Sigmoid", "HardSigmoid", "Softmax", "Tanh")
 class TrainablePlan:
     """Parameters made of a plan, the INT8 form that they give, and the plan that they end in."""
 
-    def __init__(self, plan: QuantPlan) -> None:
+    def __init__(self, plan: QuantPlan, seed: int = 0) -> None:
         import torch
 
         self.plan = plan
+        rng = np.random.default_rng(seed)
         self.base = PlanGraph(plan)
         self.values: dict[str, Tensor] = {}
         self.steps: dict[str, Tensor] = {}
@@ -50,7 +54,8 @@ class TrainablePlan:
             array = constant_array(nodes[0].inputs[1])
             assert array is not None
             step = spread(weight.scale, weight.axis, array.ndim)
-            self.values[name] = torch.from_numpy(weight.integers.astype(np.float32)).requires_grad_()
+            dither = rng.uniform(-_DITHER, _DITHER, array.shape)
+            self.values[name] = torch.from_numpy((weight.integers + dither).astype(np.float32)).requires_grad_()
             self.steps[name] = torch.from_numpy(np.array(step, np.float32))
             mask = anchors(weight, plan.rules)
             self.free[name] = torch.from_numpy(~mask) if mask.any() else None
