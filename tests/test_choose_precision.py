@@ -20,7 +20,7 @@ from hwc.errors import AccuracyError, TargetError, UsageError
 from hwc.explain import LEDGER, read_ledger
 from hwc.graph.save import save_model
 from hwc.precision.simulate import Simulator
-from hwc.quantize import TABLE, open_samples
+from hwc.quantize import IMPROVEMENTS, TABLE, open_samples
 from hwc.serialize import from_json
 from hwc.store import Store
 from tests.e2e.int8_case import JUDGED, LIMIT, Case, make_case
@@ -97,6 +97,15 @@ def test_a_fragile_layer_is_put_back_alone_and_named(fragile, mended):
     assert f"{group} (Conv: narrow;" in kept.reason and "dB alone" in kept.reason and "(estimate)" in kept.reason
     precisions = dict(mended.built.engine.precision_built)
     assert precisions["int8"] >= 5 and precisions["fp32"] >= 1
+
+
+def test_an_improvement_that_mends_the_layer_is_in_the_ledger_with_its_effect(fragile):
+    others = tuple(name for name in IMPROVEMENTS if name != "equalize_layers")
+    found, _ = choose(fragile, without=others, samples=20)
+    (attempt,) = found.ledger.attempts
+    assert (attempt.name, attempt.outcome, attempt.high) == ("int8", "kept", ())
+    effects = attempt.effects
+    assert effects["equalize_layers.sqnr_db.after"] > effects["equalize_layers.sqnr_db.before"] + 10
 
 
 def test_what_ships_was_judged_on_samples_that_nothing_was_chosen_on(fragile, mended):
