@@ -3,8 +3,8 @@
 | name             | what it changes                                        | needs                       |
 |------------------|--------------------------------------------------------|-----------------------------|
 | equalize_layers  | scales of channels, inside the function of the network | neighbours that allow it    |
-| correct_bias     | biases, so that means of layers stay                   | a torch form of the graph   |
-| learn_rounding   | integers, layer by layer, by second-order rounding     | the same                    |
+| learn_rounding   | integers, layer by layer, by second-order rounding     | a torch form of the graph   |
+| correct_bias     | biases, so that means of layers stay                   | the same                    |
 | distill_rounding | all integers, biases and scales, by gradients          | the same, and time          |
 
 Each measures itself on samples it does not learn from and leaves the plan alone where it would get worse. What cannot
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hwc.precision.plan import QuantPlan
 
 Feeds = Mapping[str, np.ndarray]
-IMPROVEMENTS = ("equalize_layers", "correct_bias", "learn_rounding", "distill_rounding")
+IMPROVEMENTS = ("equalize_layers", "learn_rounding", "correct_bias", "distill_rounding")
 _HELD_BYTES = 1 << 29  # of samples that the improvements see
 _RANGED = 32  # samples that give ranges while ways of scaling are compared
 
@@ -63,8 +63,8 @@ def improve_plan(
     how: dict[str, Any] = {"teacher": teacher, "progress": progress}
     steps: dict[str, Callable[[QuantPlan], tuple[QuantPlan, dict[str, float]]]] = {
         "equalize_layers": equalize,
-        "correct_bias": lambda given: correct_bias(given, feeds, **how),
         "learn_rounding": lambda given: learn_rounding(given, feeds, **how),
+        "correct_bias": lambda given: correct_bias(given, feeds, **how),
         "distill_rounding": lambda given: distill_rounding(
             given, feeds, seconds=seconds, checkpoint=work / "distill.pt", **how
         ),
