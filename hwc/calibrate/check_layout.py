@@ -27,6 +27,7 @@ LOOKED_AT = 64  # samples; smoothness does not need more, and costs as much as a
 _SMALLEST = 16  # pixels; a smaller picture says little about smoothness
 _FAR_ROWS = 8.0
 _HALF = 0.5
+_CLEARLY = 0.9  # values without neighbours, such as noise, differ as much by one place as by three
 
 
 def fits(shape: Sequence[int], spec: TensorSpec) -> bool:
@@ -113,7 +114,7 @@ class LayoutSums:
         name = self.spec.name
         if self.axis == 1 and self._last[1] == 3 and min(self._last[2:]) >= _SMALLEST and rough[3] > 0:
             third = self.third / self.count
-            if third < rough[3] or rough[2] > _FAR_ROWS * rough[3]:
+            if third < _CLEARLY * rough[3] or rough[2] > _FAR_ROWS * rough[3]:
                 return Finding(
                     "layout", "error", f"input '{name}' has its colours interleaved: HxWx3 reshaped to 3xHxW",
                     "neighbours along a row more alike than third neighbours, and rows as alike as columns",

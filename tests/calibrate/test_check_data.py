@@ -308,3 +308,10 @@ def test_the_twenty_photos_of_the_demo_are_clean():
     images, labels = prepare_photos()
     for sample, image, label in zip(sorted(dataset, key=lambda s: s.name), images, labels, strict=True):
         assert np.array_equal(sample.feeds["inputs"][0], image) and sample.label == label
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_is_no_picture_in_the_wrong_layout(seed):
+    rng = np.random.default_rng(seed)
+    noise = [rng.standard_normal((3, 64, 64)).astype(np.float32) for _ in range(3)]
+    assert "layout" not in [finding.kind for finding in check(noise, recipe=None)]
