@@ -16,6 +16,10 @@ where the reference has NaN, infinities likewise, integers and booleans must be 
 | bf16      | 1e-1 | 1e-2 | eps 7.8e-3 per rounding, some 12 roundings deep                                  |
 | int8      | 1e-1 | 1e-2 | an engine against its own Q/DQ graph: sums that tie move integers by one         |
 
+An INT8 engine also passes with a signal 10 dB above the noise: where integers move by one early in a deep network, single
+elements end up anywhere (a voxel on the border of a segmentation), while wrong arithmetic drowns the whole tensor
+(saturated sums left 1.4 dB on EfficientNet-Lite0).
+
 Passing is about arithmetic, not about accuracy on a task: that is the accuracy guard's to say.
 
 This file is part of the device half: Python 3.8, numpy.
@@ -24,7 +28,7 @@ This file is part of the device half: Python 3.8, numpy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -33,17 +37,21 @@ from hwc.errors import UsageError
 
 @dataclass(frozen=True)
 class Tolerance:
-    """`rtol` is relative to the largest magnitude of the reference tensor; `atol` is in the tensor's own unit."""
+    """`rtol` is relative to the largest magnitude of the reference tensor; `atol` is in the tensor's own unit.
+
+    `sqnr_db`, where it is given, lets a tensor pass whose noise is so far below the signal, whatever single elements do.
+    """
 
     rtol: float
     atol: float
+    sqnr_db: Optional[float] = None
 
 
 TOLERANCES: Dict[str, Tolerance] = {
     "fp32": Tolerance(2e-4, 1e-5),
     "fp16": Tolerance(3e-2, 1e-3),
     "bf16": Tolerance(1e-1, 1e-2),
-    "int8": Tolerance(1e-1, 1e-2),
+    "int8": Tolerance(1e-1, 1e-2, sqnr_db=10.0),
 }
 
 
@@ -113,6 +121,8 @@ def compare_arrays(name: str, expected: np.ndarray, got: np.ndarray, tolerance: 
     noise, signal = float(np.mean(error**2)), float(np.mean(a[finite] ** 2))
     sqnr = worst if noise == 0 else (10 * float(np.log10(signal / noise)) if signal > 0 else -worst)
     limit = tolerance.rtol * scale + tolerance.atol
-    passed = max_abs <= limit
-    reason = "" if passed else f"max error {max_abs:.3g} over the limit {limit:.3g}"
+    is_quiet = tolerance.sqnr_db is not None and sqnr >= tolerance.sqnr_db
+    passed = max_abs <= limit or is_quiet
+    noise_part = f", {sqnr:.1f} dB" if tolerance.sqnr_db is not None else ""
+    reason = "" if passed else f"max error {max_abs:.3g} over the limit {limit:.3g}{noise_part}"
     return Difference(name, max_abs, max_abs / scale if scale else max_abs, sqnr, passed, reason)

@@ -126,3 +126,15 @@ def test_one_element_off_by_a_hundredth_of_the_largest_never_passes_as_fp32(valu
 def test_a_precision_without_a_stated_tolerance_is_refused():
     with pytest.raises(UsageError, match="'fp8'"):
         tolerance_of("fp8")
+
+
+def test_int8_passes_by_its_noise_and_fails_when_the_whole_tensor_is_wrong():
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal(1000).astype(np.float32)
+    one_off = reference.copy()
+    one_off[7] += 5.0
+    tolerance = tolerance_of("int8")
+    assert compare_arrays("y", reference, one_off, tolerance).passed
+    assert not compare_arrays("y", reference, one_off, tolerance_of("bf16")).passed
+    drowned = compare_arrays("y", reference, reference + rng.standard_normal(1000).astype(np.float32), tolerance)
+    assert not drowned.passed and "dB" in drowned.reason
