@@ -16,9 +16,9 @@ where the reference has NaN, infinities likewise, integers and booleans must be 
 | bf16      | 1e-1 | 1e-2 | eps 7.8e-3 per rounding, some 12 roundings deep                                  |
 | int8      | 1e-1 | 1e-2 | an engine against its own Q/DQ graph: sums that tie move integers by one         |
 
-An INT8 engine also passes with a signal 10 dB above the noise: where integers move by one early in a deep network, single
-elements end up anywhere (a voxel on the border of a segmentation), while wrong arithmetic drowns the whole tensor
-(saturated sums left 1.4 dB on EfficientNet-Lite0).
+An INT8 engine also passes with a signal 10 dB above the noise: where integers move by one early in a deep network,
+single elements end up anywhere (a voxel on the border of a segmentation), while wrong arithmetic drowns the whole
+tensor (saturated sums left 1.4 dB on EfficientNet-Lite0).
 
 Passing is about arithmetic, not about accuracy on a task: that is the accuracy guard's to say.
 
@@ -39,7 +39,7 @@ from hwc.errors import UsageError
 class Tolerance:
     """`rtol` is relative to the largest magnitude of the reference tensor; `atol` is in the tensor's own unit.
 
-    `sqnr_db`, where it is given, lets a tensor pass whose noise is so far below the signal, whatever single elements do.
+    `sqnr_db`, where given, lets a tensor pass whose noise is so far below the signal, whatever single elements do.
     """
 
     rtol: float

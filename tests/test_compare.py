@@ -1,5 +1,7 @@
 """The judge of outputs bites: each kind of difference that published comparers let pass is refused here."""
 
+import dataclasses
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def test_gross_errors_fail_in_every_precision(precision):
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_the_limit_is_where_it_is_stated(precision):
-    tolerance = tolerance_of(precision)
+    tolerance = dataclasses.replace(tolerance_of(precision), sqnr_db=None)  # the way past the limit is tested by itself
     reference = np.asarray([4.0, 0.01])
     limit = tolerance.rtol * 4.0 + tolerance.atol
     assert passes(reference, reference + [0, 0.99 * limit], tolerance)
