@@ -51,6 +51,7 @@ def improve_plan(
     from hwc.precision.equalize_layers import equalize_layers
     from hwc.precision.learn_rounding import learn_rounding
 
+    plan = plan.replace(original=plan.model)
     feeds = _held_in_memory(samples)
     teacher, effects, notes = plan.model, dict[str, float](), list[str]()
 
@@ -79,6 +80,8 @@ def improve_plan(
             notes.append(f"{name} was left out: {error.what}")
             continue
         effects.update(measured)
+        if name == "equalize_layers":
+            plan = plan.replace(original=plan.model)
     return plan, effects, tuple(notes)
 
 

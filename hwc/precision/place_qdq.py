@@ -24,6 +24,7 @@ from hwc.precision.find_points import drop_high
 from hwc.precision.integer_flow import IntegerFlow, carried_inputs, carries
 from hwc.precision.plan import QuantPlan, QuantPoint, QuantWeight
 from hwc.precision.quantize_weights import weight_readers
+from hwc.precision.restore_constants import restore_constants
 
 _OLDEST_OPSET = 13
 _LIMITS = {"int8": np.int8, "uint8": np.uint8}
@@ -45,6 +46,7 @@ def place_qdq(plan: QuantPlan) -> ir.Model:
     points = drop_high(model, plan.points, plan.groups, plan.high)
     put_back = frozenset(name for group in plan.groups if group.id in plan.high for name in group.nodes)
     _check(plan, points, put_back)
+    restore_constants(model, plan)
     placer = _Placer(model, plan)
     weights = weight_readers(model, points, put_back)  # before the graph changes under the points
     placer.twin_carriers(points, put_back)

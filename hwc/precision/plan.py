@@ -103,6 +103,8 @@ class QuantPlan:
         scales: one per point, by tensor name.
         weights: by (initializer name); a weight read by a group in `high` is not listed or is ignored.
         high: ids of fusion groups that stay in the higher precision.
+        original: the FP32 graph before biases were fitted to integers, with the same names. A group that is put back
+            takes its constants from there: what makes up for rounding is wrong where nothing is rounded.
     """
 
     model: ir.Model
@@ -112,6 +114,7 @@ class QuantPlan:
     scales: Mapping[str, TensorScale]
     weights: Mapping[str, QuantWeight]
     high: frozenset[str] = frozenset()
+    original: ir.Model | None = None
 
     def replace(self, **changes: object) -> QuantPlan:
         """A copy with some fields changed."""

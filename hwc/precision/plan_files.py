@@ -17,12 +17,14 @@ from hwc.precision.find_points import find_points
 from hwc.precision.plan import QuantPlan, QuantRules, QuantWeight
 from hwc.serialize import from_json, to_json
 
-_MODEL, _SCALES, _WEIGHTS = "plan.onnx", "scales.json", "weights.npz"
+_MODEL, _ORIGINAL, _SCALES, _WEIGHTS = "plan.onnx", "original.onnx", "scales.json", "weights.npz"
 
 
 def write_plan(folder: Path, plan: QuantPlan) -> None:
     """Writes the plan's graph, scales, integers and put-back groups into `folder`."""
     save_model(plan.model, folder / _MODEL)
+    if plan.original is not None:
+        save_model(plan.original, folder / _ORIGINAL)
     scales = {name: json.loads(to_json(scale)) for name, scale in plan.scales.items()}
     axes = {name: weight.axis for name, weight in plan.weights.items()}
     record = {"scales": scales, "axes": axes, "high": sorted(plan.high)}
@@ -45,4 +47,5 @@ def read_plan(folder: Path, groups: tuple[FusionGroup, ...], rules: QuantRules) 
             for index, (name, axis) in enumerate(record["axes"].items())
         }
     scales = {name: from_json(TensorScale, json.dumps(scale)) for name, scale in record["scales"].items()}
-    return QuantPlan(model, groups, rules, points, scales, weights, frozenset(record["high"]))
+    original = ir.load(folder / _ORIGINAL) if (folder / _ORIGINAL).is_file() else None
+    return QuantPlan(model, groups, rules, points, scales, weights, frozenset(record["high"]), original)

@@ -13,11 +13,13 @@ from hwc.graph.model import Namer, add_initializer, remove_dead
 from hwc.precision.find_points import drop_high
 from hwc.precision.plan import QuantPlan
 from hwc.precision.quantize_weights import weight_readers
+from hwc.precision.restore_constants import restore_constants
 
 
 def put_on_grid(plan: QuantPlan) -> ir.Model:
     """A clone of `plan.model`; groups in `plan.high` keep their weights."""
     model = plan.model.clone()
+    restore_constants(model, plan)
     namer = Namer(model)
     points = drop_high(model, plan.points, plan.groups, plan.high)
     put_back = frozenset(node for group in plan.groups if group.id in plan.high for node in group.nodes)
