@@ -1,0 +1,35 @@
+# The device half for x86 cards (NVIDIA's TensorRT images).
+# BASE_IMAGE has no default: `hwc docker build --target TARGET` takes it from the target's facts.
+ARG BASE_IMAGE
+
+FROM ${BASE_IMAGE} AS build
+USER root
+WORKDIR /src
+RUN python3 -c 'import sys' 2>/dev/null || { \
+      apt-get update && apt-get install --yes --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*; }
+COPY docker/build_plugins.sh docker/
+COPY plugins/ plugins/
+RUN sh docker/build_plugins.sh plugins /out/plugins
+COPY hwc/ hwc/
+RUN python3 -m hwc.PYZ /out/hwc.pyz
+
+FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="hwc device half" org.opencontainers.image.licenses="Apache-2.0"
+USER root
+# What the base image has is left as it is: its numpy may be the one that its TensorRT was tested with.
+RUN python3 -c 'import numpy' 2>/dev/null || { \
+      apt-get update && apt-get install --yes --no-install-recommends python3 python3-numpy && \
+      rm -rf /var/lib/apt/lists/*; }
+RUN groupadd --system --gid 10001 hwc && \
+    useradd --system --uid 10001 --gid hwc --no-create-home --home-dir /data --shell /usr/sbin/nologin hwc && \
+    install --directory --owner hwc --group hwc /data
+COPY --from=build /out/ /opt/hwc/
+ENV HWC_PLUGINS=/opt/hwc/plugins PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER hwc
+WORKDIR /data
+VOLUME /data
+# Cheap and rare, so that it disturbs no measurement: that Python, numpy and the program are whole.
+HEALTHCHECK --interval=5m --timeout=30s --retries=2 CMD ["python3", "/opt/hwc/hwc.pyz", "--version"]
+ENTRYPOINT ["python3", "/opt/hwc/hwc.pyz"]
+CMD ["doctor"]
