@@ -6,7 +6,7 @@ files of `tests`. The `conftest.py` files above a test count as imported by it, 
 
     python scripts/list_device_tests.py FILE_OF_TESTS FILE_OF_FILES
 
-writes the tests, one a line, and all files to copy (tests included). `--why` prints instead what keeps each other test
+writes the tests, one a line, and all files to copy (tests and their data included). `--why` prints instead what keeps each other test
 out.
 """
 
@@ -89,6 +89,11 @@ def closure_of(paths: list[Path]) -> set[Path]:
     return found
 
 
+def is_data(path: Path) -> bool:
+    """A file that tests may read and Python does not import."""
+    return path.is_file() and path.suffix not in (".py", ".pyc")
+
+
 def main(arguments: list[str]) -> int:
     """Writes the two lists."""
     device, seen = set(device_files()), {}
@@ -106,7 +111,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
-    data = set((ROOT / "hwc/targets/data").glob("*.toml"))
+    # What tests read: golden texts and logs beside them, the board's own scripts, the targets.
+    data = {p for f in ("tests", "jetson", "hwc/targets/data") for p in (ROOT / f).rglob("*") if is_data(p)}
     files = device | closure_of([file for test in tests for file in needed_files(test)]) | data
     for place, paths in zip(arguments, (tests, sorted(files))):
         Path(place).write_text("".join(f"{p.relative_to(ROOT).as_posix()}\n" for p in paths), encoding="utf-8")

@@ -11,6 +11,8 @@ import pytest
 
 from tests.house.repository import ROOT, shown
 
+# A stage is on the board's image, or on a plain Python of the machine that builds.
+BASE = r"(\$\{BASE_IMAGE\}|--platform=\$\{BUILDPLATFORM\} \$\{PYTHON_IMAGE\})( AS [a-z]+)?"
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 
@@ -44,8 +46,10 @@ def faults_of(text: str) -> list[str]:
 
 def faults_of_step(name: str, rest: str) -> list[str]:
     faults = []
-    if name == "FROM" and not re.fullmatch(r"\$\{BASE_IMAGE\}( AS [a-z]+)?", rest):
-        faults.append(f"FROM {rest}: not ${{BASE_IMAGE}}")
+    if name == "FROM" and not re.fullmatch(BASE, rest):
+        faults.append(f"FROM {rest}: neither ${{BASE_IMAGE}} nor ${{PYTHON_IMAGE}}")
+    if name == "ARG" and rest.startswith("PYTHON_IMAGE") and not re.search(r"=[a-z/]+:[0-9]+\.[0-9]+", rest):
+        faults.append("PYTHON_IMAGE has no version")
     if name == "ADD":
         faults.append("ADD fetches and unpacks; COPY does neither")
     if ":latest" in rest:
@@ -100,7 +104,7 @@ def faults_of_last(stage: list[tuple[str, str]]) -> list[str]:
         faults.append("the last USER is root")
     elif any(name in ("RUN", "COPY") for name, _ in stage[users[-1] :]):
         faults.append("RUN or COPY after the last USER: the files would be writable by it")
-    if any(name == "COPY" and "--from=build" not in rest for name, rest in stage):
+    if any(name == "COPY" and not rest.startswith("--from=") for name, rest in stage):
         faults.append("the last stage copies from the checkout")
     faults += [f"no {name}" for name in ("ENTRYPOINT", "HEALTHCHECK") if name not in [n for n, _ in stage]]
     return faults
@@ -135,6 +139,7 @@ def test_each_recipe_has_its_dockerfile_and_each_dockerfile_its_recipe():
     assert {recipe.dockerfile for recipe in recipes} == {shown(path) for path in FILES}
 
 
+APT = "RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*"
 GOOD = FILES[0].read_text(encoding="utf-8")
 
 
@@ -142,11 +147,11 @@ GOOD = FILES[0].read_text(encoding="utf-8")
     ("old", "new", "fault"),
     [
         ("ARG BASE_IMAGE\n", "ARG BASE_IMAGE=debian:12\n", "without default"),
-        ("FROM ${BASE_IMAGE} AS build", "FROM debian:12 AS build", "not ${BASE_IMAGE}"),
+        ("FROM ${BASE_IMAGE} AS build", "FROM debian:12 AS build", "neither ${BASE_IMAGE}"),
         ("FROM ${BASE_IMAGE} AS build", "FROM debian:latest AS build", "the tag latest"),
         ("COPY plugins/", "ADD plugins/", "ADD fetches"),
         ("RUN sh docker", "RUN curl -O x && sh docker", "fetches by address"),
-        (" && rm -rf /var/lib/apt/lists/*", "", "lists stay"),
+        ("rm -rf /var/lib/apt/lists/*", "true", "lists stay"),
         ("apt-get update && apt-get install --yes", "apt-get install --yes", "without update"),
         ("install --yes --no-install-recommends", "install --yes", "without --no-install-recommends"),
         ("USER hwc", "USER root", "the last USER is root"),
@@ -155,8 +160,10 @@ GOOD = FILES[0].read_text(encoding="utf-8")
         ("WORKDIR /data", "RUN touch /opt/x\nWORKDIR /data", "after the last USER"),
         ("WORKDIR /data", "WORKDIR data", "not absolute"),
         ("COPY plugins/ plugins/", "COPY . .", "whole checkout"),
-        ("USER root\nWORKDIR /src", "COPY hwc/ hwc/\nUSER root\nWORKDIR /src", "COPY before apt-get"),
+        ("RUN sh docker", f"{APT}\nRUN sh docker", "COPY before apt-get"),
         ("USER root\nWORKDIR /src", "COPY hwc/ hwc/\nUSER root\nWORKDIR /src", "not copied last"),
+        ("=python:3.12-slim", "=python", "PYTHON_IMAGE has no version"),
+        ("--platform=${BUILDPLATFORM} ", "", "neither ${BASE_IMAGE}"),
         ("COPY --from=build /out/", "COPY hwc/", "copies from the checkout"),
         ('CMD ["doctor"]', "CMD doctor", "CMD in shell form"),
         ("HEALTHCHECK", "# HEALTHCHECK", "no HEALTHCHECK"),
