@@ -6,8 +6,8 @@ files of `tests`. The `conftest.py` files above a test count as imported by it, 
 
     python scripts/list_device_tests.py FILE_OF_TESTS FILE_OF_FILES
 
-writes the tests, one a line, and all files to copy (tests and their data included). `--why` prints instead what keeps each other test
-out.
+writes the tests, one a line, and all files to copy (tests and their data included). `--why` prints instead what keeps
+each other test out.
 """
 
 from __future__ import annotations
