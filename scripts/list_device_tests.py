@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 from tests.house.test_device_syntax import device_files  # noqa: E402
 
 PLAIN = {*sys.stdlib_module_names, "numpy", "pytest", "hypothesis"}
-# These judge the repository, not the device half: they need a checkout and run in the ordinary suite.
-LEFT_OUT = ("tests/house/",)
+# These judge the checkout, not the device half: they run in the ordinary suite.
+LEFT_OUT = ("tests/house/", "tests/docker/", "tests/scripts/")
 
 
 def imported_names(tree: ast.Module) -> list[str]:

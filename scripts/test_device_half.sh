@@ -18,6 +18,15 @@ cd "$(dirname "$0")/.."
 
 SUITE=bullseye
 PACKAGES=python3,python3-numpy,python3-pytest,python3-hypothesis
+# Every module of the program, with nothing but the standard library and numpy.
+IMPORTS='
+import importlib, sys, zipfile
+sys.path.insert(0, sys.argv[1])
+names = [n[:-3].replace("/", ".") for n in zipfile.ZipFile(sys.argv[1]).namelist() if n.startswith("hwc/") and n.endswith(".py")]
+for name in names:
+    importlib.import_module(name[: -len(".__init__")] if name.endswith(".__init__") else name)
+print(len(names), "modules of hwc.pyz imported; numpy is all they need")
+'
 VERSIONS='import numpy, platform as p; print(p.machine(), "Python", p.python_version(), "numpy", numpy.__version__)'
 ROOTS=${ROOTS:-/var/tmp/hwc-roots}
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
@@ -45,6 +54,41 @@ run_in() {
         sh -c 'cd /opt/hwc && exec "$@"' sh "$@"
 }
 
+# expect_code ROOT CODE WORDS...: runs hwc.pyz with those words in the root; what it says is shown if the code differs.
+expect_code() {
+    root=$1
+    wanted=$2
+    shift 2
+    got=0
+    run_in "$root" python3 /opt/bundle/hwc.pyz "$@" >"$WORK/said" 2>&1 || got=$?
+    if [ "$got" = "$wanted" ]; then
+        say "hwc.pyz $1: exit code $got, as it should without a board"
+    else
+        cat "$WORK/said"
+        say "hwc.pyz $1: exit code $got, expected $wanted"
+        return 1
+    fi
+}
+
+# The program of a bundle, as a board starts it. There is no GPU and no TensorRT here, and it says so: 1 is the verdict
+# of doctor, 3 is that this machine is not the bundle's, 2 that nothing was built.
+start_program() {
+    if [ ! -d "$WORK/bundle" ]; then
+        say "hwc.pyz was NOT started: $PYTHON lacks onnx, so no bundle was compiled"
+        return 0
+    fi
+    rm -rf "$1/opt/bundle"
+    cp -r "$WORK/bundle" "$1/opt/bundle"
+    ok=0
+    run_in "$1" python3 -c "$IMPORTS" /opt/bundle/hwc.pyz || ok=1
+    expect_code "$1" 0 --help || ok=1
+    expect_code "$1" 1 doctor --bundle /opt/bundle || ok=1
+    expect_code "$1" 3 verify /opt/bundle || ok=1
+    expect_code "$1" 3 build /opt/bundle --store /tmp/store || ok=1
+    expect_code "$1" 2 profile /opt/bundle --store /tmp/store || ok=1
+    return $ok
+}
+
 test_in() {
     root=$ROOTS/$SUITE-$1
     make_root "$SUITE" "$1" "$root" "$PACKAGES"
@@ -57,7 +101,8 @@ test_in() {
     started=$(date +%s)
     code=0
     run_in "$root" python3 -m pytest -q -p no:cacheprovider -m "not slow and not suite" $(cat "$WORK/tests") || code=$?
-    say "$1: pytest ended with $code after $(($(date +%s) - started)) s"
+    start_program "$root" || code=1
+    say "$1: pytest and the program ended with $code after $(($(date +%s) - started)) s"
     [ "$code" = 0 ] || failed="$failed $1"
 }
 
@@ -74,6 +119,15 @@ trap 'exit 130' INT TERM
 say "$(wc -l <"$WORK/tests") test files, $(wc -l <"$WORK/files") files copied"
 "$PYTHON" -m pip install --quiet --no-deps --target "$WORK/extra" --only-binary=:all: --platform any \
     --python-version 3.9 "$(sed -n 's/^\(tomli==[0-9.]*\).*/\1/p' requirements.txt)"
+if "$PYTHON" -c 'import onnx' 2>/dev/null; then
+    "$PYTHON" -c 'import pathlib, sys; from tests.e2e.tiny_models import write_onnx; write_onnx(pathlib.Path(sys.argv[1]))' \
+        "$WORK"
+    nice "$PYTHON" -m hwc compile "$WORK/net.onnx" --target agx-xavier -o "$WORK/bundle" --no-cache >"$WORK/said" 2>&1 || {
+        cat "$WORK/said"
+        fail "the bundle for the roots could not be compiled"
+    }
+    chmod -R a+rX "$WORK/bundle"
+fi
 mkdir -p "$ROOTS"
 start_emulation
 for arch in $ARCHES; do test_in "$arch"; done
