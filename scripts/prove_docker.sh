@@ -7,12 +7,12 @@
 #    in for NVIDIA's base image of that generation, which not every network may fetch. THE STAND-IN HAS NO CUDA AND NO
 #    TENSORRT: what is proved is the Dockerfile and the device half on that Python, not that NVIDIA's image fits.
 # 2. `hwc docker build` itself, with a `docker` on PATH that hands its words to buildah (chroot isolation, vfs).
-#    The stage on a plain Python runs natively, as with Docker. buildah looks up the images of all stages by one platform
-#    (its issue 4721), so that Python bears the label of the target's platform here.
+#    The stage on a plain Python runs natively, as with Docker. buildah looks up the images of all stages by one
+#    platform (its issue 4721), so that Python bears the label of the target's platform here.
 # 3. Of each image: platform, user, entry point, health check; then the program runs in it, as that user.
 #
-# The stand-ins differ on purpose: jetpack5 and jetpack7 have Python and numpy as NVIDIA's images do, x86 lacks numpy and
-# jetpack6 lacks both, so the Dockerfiles' own apt-get runs natively and under qemu.
+# The stand-ins differ on purpose: jetpack5 and jetpack7 have Python and numpy, x86 lacks numpy and jetpack6 lacks both,
+# so the Dockerfiles' own apt-get runs natively and under qemu.
 #
 # Needs a Debian machine, root, debootstrap, qemu-user-static, buildah, and a network for packages; 6 GiB below ROOTS
 # (/var/tmp/hwc-roots). Nothing stays but with KEEP_ROOTS=1 the roots. Exit code 0 if all was as it should be.
@@ -146,12 +146,13 @@ import_root x86
 for generation in $CHOSEN; do
     [ "$generation" = x86 ] || import_root "$generation"
     started=$(date +%s)
+    log=$WORK/$generation.log
     if PATH="$WORK/bin:$PATH" "$PYTHON" -m hwc docker build --target "$(target_of "$generation")" \
-        --base-image "localhost/stand-in:$generation" --tag "localhost/hwc:$generation" >"$WORK/$generation.log" 2>&1; then
+        --base-image "localhost/stand-in:$generation" --tag "localhost/hwc:$generation" >"$log" 2>&1; then
         say "$generation: built in $(($(date +%s) - started)) s from docker/$generation.Dockerfile"
         look_at
     else
-        tail -n 25 "$WORK/$generation.log"
+        tail -n 25 "$log"
         failed="$failed $generation"
     fi
 done

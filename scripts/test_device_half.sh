@@ -22,10 +22,10 @@ PACKAGES=python3,python3-numpy,python3-pytest,python3-hypothesis
 IMPORTS='
 import importlib, sys, zipfile
 sys.path.insert(0, sys.argv[1])
-names = [n[:-3].replace("/", ".") for n in zipfile.ZipFile(sys.argv[1]).namelist() if n.startswith("hwc/") and n.endswith(".py")]
-for name in names:
-    importlib.import_module(name[: -len(".__init__")] if name.endswith(".__init__") else name)
-print(len(names), "modules of hwc.pyz imported; numpy is all they need")
+files = [n for n in zipfile.ZipFile(sys.argv[1]).namelist() if n.startswith("hwc/") and n.endswith(".py")]
+for name in files:
+    importlib.import_module(name[:-3].replace("/__init__", "").replace("/", "."))
+print(len(files), "modules of hwc.pyz imported; numpy is all they need")
 '
 VERSIONS='import numpy, platform as p; print(p.machine(), "Python", p.python_version(), "numpy", numpy.__version__)'
 ROOTS=${ROOTS:-/var/tmp/hwc-roots}
@@ -100,6 +100,7 @@ test_in() {
     run_in "$root" python3 -c "$VERSIONS"
     started=$(date +%s)
     code=0
+    # shellcheck disable=SC2046  # names of tests hold no spaces
     run_in "$root" python3 -m pytest -q -p no:cacheprovider -m "not slow and not suite" $(cat "$WORK/tests") || code=$?
     start_program "$root" || code=1
     say "$1: pytest and the program ended with $code after $(($(date +%s) - started)) s"
@@ -120,9 +121,8 @@ say "$(wc -l <"$WORK/tests") test files, $(wc -l <"$WORK/files") files copied"
 "$PYTHON" -m pip install --quiet --no-deps --target "$WORK/extra" --only-binary=:all: --platform any \
     --python-version 3.9 "$(sed -n 's/^\(tomli==[0-9.]*\).*/\1/p' requirements.txt)"
 if "$PYTHON" -c 'import onnx' 2>/dev/null; then
-    "$PYTHON" -c 'import pathlib, sys; from tests.e2e.tiny_models import write_onnx; write_onnx(pathlib.Path(sys.argv[1]))' \
-        "$WORK"
-    nice "$PYTHON" -m hwc compile "$WORK/net.onnx" --target agx-xavier -o "$WORK/bundle" --no-cache >"$WORK/said" 2>&1 || {
+    "$PYTHON" -c "from pathlib import Path; from tests.e2e.tiny_models import write_onnx; write_onnx(Path('$WORK'))"
+    nice "$PYTHON" -m hwc compile "$WORK/net.onnx" -t agx-xavier -o "$WORK/bundle" --no-cache >"$WORK/said" 2>&1 || {
         cat "$WORK/said"
         fail "the bundle for the roots could not be compiled"
     }
