@@ -14,6 +14,8 @@ from tests.house.repository import ROOT
 README = ROOT / "jetson/README.md"
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 HAS_DEVICE_CLI = find_spec("hwc.device_cli") is not None
+# Verbs that other parts of this version bring; to be emptied once they are here.
+PENDING = {"hwc pack", "hwc deploy"}
 # Column of the table -> fact.
 COLUMNS = {2: "software.tensorrt", 3: "software.cuda", 4: "software.python", 5: "software.ubuntu"}
 
@@ -63,8 +65,7 @@ def faults_of_table(text: str) -> list[str]:
 def test_the_verbs_and_flags_of_the_host_exist():
     text = README.read_text(encoding="utf-8")
     assert len(lines_of(text, "hwc ")) >= 5
-    pending = () if HAS_DEVICE_CLI else ("hwc pack", "hwc deploy")
-    assert [fault for fault in faults_of_host(text) if not fault.startswith(pending or "-")] == []
+    assert set(faults_of_host(text)) - PENDING == set()
 
 
 @pytest.mark.skipif(not HAS_DEVICE_CLI, reason="hwc.device_cli is not in this tree")
