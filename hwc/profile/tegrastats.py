@@ -6,8 +6,8 @@ A line is a run of fields in no fixed order, separated by any number of blanks; 
     CPU [load%@MHz|off,...] [EMC_FREQ load%[@MHz]] GR3D_FREQ {load%, load%@MHz, load%@[MHz,...], @[MHz,...]}
     ENGINE {off, MHz, @MHz, load%@MHz} ... [MTS fg x% bg y%] zone@T[C] or zone@TC/TmaxC ... RAIL power ...
 
-The power of a rail is `instant/average` in mW (JetPack 4), `instant mW/average mW` (5 and 6) or with a third number, the
-maximum (7.2). The average runs since tegrastats started, idle time included, so only the instant value says what a
+The power of a rail is `instant/average` in mW (JetPack 4), `instant mW/average mW` (5 and 6) or with a third number,
+the maximum (7.2). The average runs since tegrastats started, idle time included, so only the instant value says what a
 workload draws. A zone that reads -256C cannot be read, and PMIC@100C or PMIC@50C is a constant that stands for a sensor
 that is not there: both become None and never a number. A field whose name is new is kept in `other`; a field whose name
 is known and whose value is not is an error, because a number that is skipped would pass for one that was never printed.
