@@ -34,7 +34,7 @@ def profile(
     layers: bool, load_inputs: tuple[str, ...], power: str, idle: float, output: Path | None, threads: int,
     output_format: str,
 ) -> None:  # fmt: skip
-    """Measure a bundle's latency, and its energy with --power; with --vs, two bundles in turn and their paired ratio."""
+    """Measure a bundle's latency, with --power its energy too; with --vs, two bundles in turn and their paired ratio."""
     from hwc.errors import UsageError
     from hwc.profile.measure import MeasureOptions, measure, measure_pair
     from hwc.profile.measure_power import Measurement, measure_session

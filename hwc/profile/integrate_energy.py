@@ -7,10 +7,12 @@ the trapezoid sum. Its error has three parts:
                   differ by d adds h^2 d^2 / 2 to the variance (von Neumann's estimator of 1941, which a drift does not
                   spoil); stated is 1.96 times the root of the sum. If power is monotone between samples the error is at
                   most sum(h |d|) / 2, because a trapezoid misses a monotone curve by at most h |d| / 2.
-    phase lock    if samples always fall at the same point of an inference, they say nothing of the rest of it. From the
-                  phase in [0, 1) of each sample within its inference: D = star discrepancy; by Koksma's inequality the
-                  mean is off by at most V D, where V = 2 (highest - lowest) for one pulse an inference. Used instead of
-                  the part above if a Kolmogorov-Smirnov test finds the phases uneven (D sqrt(n) > 1.95, p < 0.001).
+    regularity    samples at fixed distances are not at random moments of an inference. From the phase in [0, 1) of each
+                  sample within its inference: D = star discrepancy; by Koksma's inequality the mean is off by at most
+                  V D, where V = 2 (highest - lowest) for one pulse an inference. For a meter that sets its own pace the
+                  larger of this and the part above is stated. A pulse shorter than D of an inference may be missed.
+    phase lock    if D > 1/4 and a Kolmogorov-Smirnov test finds the phases uneven (D sqrt(n) > 1.95, p < 0.001), samples
+                  say nothing of the rest of the inference: the uncertainty is infinite.
     quantisation  a rounded reading is off by at most half a step, and all may be off the same way: step / 2 * (b - a).
     edges         readings that are late by up to `delay` shift the window: delay * |power at the end - at the start|.
 
@@ -42,7 +44,8 @@ LARGEST_GAP = 0.25  # of the window: one hole this wide, and the trapezoid is a 
 IDLE_BLOCKS = 5
 T_95 = 2.776  # Student's t, 95 % two-sided, IDLE_BLOCKS - 1 degrees of freedom
 _Z_95 = 1.96
-_LOCKED = 1.95  # critical value of D * sqrt(n) for p = 0.001
+_UNEVEN = 1.95  # critical value of D * sqrt(n) for p = 0.001
+_LOCKED = 0.25
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Energy:
     samples: int
     rate_hz: float
     largest_gap_s: float
-    sampling_j: float
+    sampling_j: float  # infinite if the samples are locked to the phase of the load
     quantisation_j: float
     edge_j: float
     is_phase_locked: bool = False
@@ -89,6 +92,7 @@ def integrate_power(
     quantum_w: float = 0.0,
     delay_s: float = 0.0,
     phases: Sequence[float] = (),
+    is_regular: bool = False,
     lowest_w: Optional[float] = None,
 ) -> Energy:
     """Energy between two moments from samples of power that reach over both.
@@ -96,6 +100,7 @@ def integrate_power(
     Args:
         quantum_w: step of the values, summed over rails.
         phases: where in its inference each sample of the window fell, 0 to 1; empty if not known.
+        is_regular: the samples are at fixed distances, not at random moments.
         lowest_w: the idle power, which bounds what an inference may fall to between samples.
 
     Raises:
@@ -114,10 +119,13 @@ def integrate_power(
     locked = False
     if len(phases) >= MIN_SAMPLES:
         discrepancy = star_discrepancy(phases)
-        locked = discrepancy * math.sqrt(len(phases)) > _LOCKED
-        if locked:
+        is_uneven = discrepancy * math.sqrt(len(phases)) > _UNEVEN
+        locked = is_uneven and discrepancy > _LOCKED
+        if is_regular or is_uneven:
             low = min(float(p.min()), lowest_w if lowest_w is not None else float(p.min()))
             sampling = max(sampling, duration * 2 * discrepancy * (float(p.max()) - low))
+        if locked:
+            sampling = math.inf
     return Energy(
         energy, duration, samples, samples / duration, gap, sampling, quantum_w / 2 * duration,
         delay_s * _edge_change(times, power, start_s, end_s, delay_s), locked,

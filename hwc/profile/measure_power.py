@@ -141,6 +141,7 @@ def measure_with_meter(
         idle_start_s=idle_start - start,
         idle_end_s=idle_end - start,
         inferences=runs * options.batch,
+        is_paced=meter.is_paced,
         phases=phases,
         clocks=_ordered(states),
         notes=tuple(notes),

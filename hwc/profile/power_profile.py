@@ -35,6 +35,7 @@ class PowerProfile:
         window_s: length of the measured window.
         idle_start_s, idle_end_s: the window without load, before the measured one.
         inferences: done within the window (runs times batch).
+        is_paced: the meter set the times of its readings itself, at fixed distances.
         phases: where in its run each reading inside the window fell, 0 to 1.
         clocks: states of clocks and temperatures: before, while and after measuring.
     """
@@ -46,6 +47,7 @@ class PowerProfile:
     idle_start_s: float
     idle_end_s: float
     inferences: int
+    is_paced: bool = False
     phases: Tuple[float, ...] = ()
     clocks: Tuple[ClockState, ...] = ()
     notes: Tuple[str, ...] = ()
@@ -78,7 +80,7 @@ class PowerProfile:
             return difference_counter(self.times_s, self._sums(), 0.0, self.window_s, quantum_j=self.quantum)
         return integrate_power(
             self.times_s, self._sums(), 0.0, self.window_s, quantum_w=self.quantum, delay_s=self.meter.delay_s,
-            phases=self.phases, lowest_w=self.idle.power_w,
+            phases=self.phases, is_regular=self.is_paced, lowest_w=self.idle.power_w,
         )  # fmt: skip
 
     @property
@@ -110,8 +112,11 @@ class PowerProfile:
 
     @property
     def comparability(self) -> Comparability:
-        """Whether this run may be compared with others, judged by the clocks."""
-        return judge_clocks(self.clocks)
+        """Whether this run may be compared with others, judged by the clocks and by when the readings fell."""
+        verdict = judge_clocks(self.clocks)
+        if self.energy.is_phase_locked:
+            return Comparability(False, (*verdict.reasons, "the readings fall at the same point of each inference"))
+        return verdict
 
     def _sums(self) -> Tuple[float, ...]:
         return tuple(float(total) for total in np.sum(np.asarray(self.values, dtype=np.float64), axis=1))

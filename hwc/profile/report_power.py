@@ -8,8 +8,9 @@ This file is part of the device half: Python 3.8, numpy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from hwc.profile.clock_state import ClockState
 from hwc.profile.power_profile import PowerProfile
@@ -28,11 +29,11 @@ def summarize_power(profile: PowerProfile) -> Dict[str, object]:
         "idle_w": idle.power_w,
         "idle_uncertainty_w": idle.uncertainty_w,
         "energy_mj": profile.energy_mj,
-        "uncertainty_mj": profile.uncertainty_mj,
+        "uncertainty_mj": _finite(profile.uncertainty_mj),
         "energy_with_idle_mj": profile.energy_with_idle_mj,
-        "uncertainty_with_idle_mj": profile.uncertainty_with_idle_mj,
+        "uncertainty_with_idle_mj": _finite(profile.uncertainty_with_idle_mj),
         "parts_mj": {
-            "sampling": 1e3 * energy.sampling_j / profile.inferences,
+            "sampling": _finite(1e3 * energy.sampling_j / profile.inferences),
             "quantisation": 1e3 * energy.quantisation_j / profile.inferences,
             "edges": 1e3 * energy.edge_j / profile.inferences,
             "idle": 1e3 * idle.uncertainty_w * profile.window_s / profile.inferences,
@@ -74,11 +75,12 @@ def format_power(profile: PowerProfile) -> str:
         f"{energy.sampling_j:.2g} J, idle {idle.random_w * profile.window_s:.2g} J; bounds: quantisation "
         f"{energy.quantisation_j:.2g} J, edges {energy.edge_j:.2g} J; the sensor's own error: {meter.accuracy}",
     ]
-    if profile.energy_mj < profile.uncertainty_mj:
+    if profile.energy_mj < profile.uncertainty_mj and not energy.is_phase_locked:
         lines.append("WARNING: the energy above idle is smaller than its uncertainty; measure for longer (--duration)")
     if energy.is_phase_locked:
         lines.append(
-            "WARNING: the readings fall at the same point of each inference; the uncertainty allows for what they miss"
+            "WARNING: the readings fall at the same point of each inference and miss the rest of it: the energy is not "
+            "known. Use another meter, or another batch"
         )
     if meter.quantum is None:
         lines.append("WARNING: the step of the sensor's values is not known, so quantisation is not in the uncertainty")
@@ -86,6 +88,11 @@ def format_power(profile: PowerProfile) -> str:
     lines += [_format_state(state) for state in profile.clocks]
     lines.append(f"Comparable: {verdict.answer}" + "".join(f"\n  - {reason}" for reason in verdict.reasons))
     return "\n".join(lines)
+
+
+def _finite(value: float) -> Optional[float]:
+    """JSON has no infinity: an uncertainty without bound is null."""
+    return value if math.isfinite(value) else None
 
 
 def _format_state(state: ClockState) -> str:
