@@ -102,8 +102,12 @@ def read_gpu_clocks(gpu: Gpu) -> ClockReading:
     return clocks, [("gpu", None if celsius is None else float(celsius))], [Throttle(name, 1, False) for name in active]
 
 
-def check_meter(gpu: Gpu, *, seconds: float, hz: float) -> Dict[str, Any]:
-    """Counter and samples of power over the same seconds, as the docstring of the file says."""
+def check_meter(gpu: Gpu, *, seconds: float, hz: float, margin_s: float = 1.0) -> Dict[str, Any]:
+    """Counter and samples of power over the same seconds, as the docstring of the file says.
+
+    Args:
+        margin_s: readings on both sides of the window, for the brackets of a counter that lags.
+    """
     report: Dict[str, Any] = {"gpu": gpu.name, "uuid": gpu.uuid, "driver": gpu.driver(), "forms": {}}
     recordings = {}
     meters = {}
@@ -111,13 +115,13 @@ def check_meter(gpu: Gpu, *, seconds: float, hz: float) -> Dict[str, Any]:
         try:
             meters[form] = NvmlMeter(gpu, form=form, period_s=1.0 / hz)
         except EngineError as error:
-            report["forms"][form] = {"is_supported": False, "why": error.got or error.what}
+            report["forms"][form] = {"is_supported": False, "why": error.got}
     recorders = {form: Recorder(meter) for form, meter in meters.items()}
     for recorder in recorders.values():
         recorder.__enter__()
-    start = time.perf_counter() + 1.0  # one second of readings on both sides, for the brackets of the counter
+    start = time.perf_counter() + margin_s
     clocks_before = gpu.clocks_mhz()
-    time.sleep(seconds + 2.0)
+    time.sleep(seconds + 2 * margin_s)
     end = start + seconds
     for form, recorder in recorders.items():
         recordings[form] = recorder.stop()
@@ -131,7 +135,7 @@ def check_meter(gpu: Gpu, *, seconds: float, hz: float) -> Dict[str, Any]:
             energy = integrate_power(
                 recording.times_s, values, start, end, quantum_w=1e-3, delay_s=meters[form].info.delay_s
             )
-            entry["changes_per_second"] = sum(a != b for a, b in zip(values, values[1:])) / (seconds + 2.0)
+            entry["changes_per_second"] = sum(a != b for a, b in zip(values, values[1:])) / (seconds + 2 * margin_s)
         entry.update(
             energy_j=energy.energy_j, power_w=energy.power_w, uncertainty_j=energy.uncertainty_j,
             samples=energy.samples, rate_hz=energy.rate_hz,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from hwc.artifacts import Target
-from hwc.errors import EngineError, TargetError
+from hwc.errors import EngineError, TargetError, UsageError
 from hwc.profile.choose_rails import choose_rails
 from hwc.profile.integrate_energy import estimate_step
 from hwc.profile.meters import Meter, MeterInfo
@@ -81,7 +81,14 @@ class TegrastatsMeter(Meter):
         """The next line's instant power of each rail, in watts; waits for it."""
         line = self._next_line()
         self._lines += 1
-        return tuple(milliwatts / 1e3 for milliwatts in parse_line(line, self._lines).power_mw(self._rails))
+        try:
+            reading = parse_line(line, self._lines)
+        except UsageError as error:
+            raise EngineError(
+                "tegrastats printed something that cannot be read", where=error.where, got=repr(line[:200]),
+                do="run it by hand and look; it may need root",
+            ) from None  # fmt: skip
+        return tuple(milliwatts / 1e3 for milliwatts in reading.power_mw(self._rails))
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
