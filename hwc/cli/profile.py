@@ -34,11 +34,11 @@ def profile(
     layers: bool, load_inputs: tuple[str, ...], power: str, idle: float, output: Path | None, threads: int,
     output_format: str,
 ) -> None:  # fmt: skip
-    """Measure a bundle's latency, with --power its energy too; with --vs, two bundles in turn and their paired ratio."""
+    """Measure a bundle's latency, with --power its energy too; with --vs, two bundles in turn and their ratio."""
     from hwc.errors import UsageError
     from hwc.profile.measure import MeasureOptions, measure, measure_pair
     from hwc.profile.measure_power import Measurement, measure_session
-    from hwc.profile.report import format_measurement, summarize_measurement
+    from hwc.profile.report_measurement import format_measurement, summarize_measurement
     from hwc.sessions import check_output_file, make_feeds, open_bundle, runs_on, staged_file
 
     if output is not None:

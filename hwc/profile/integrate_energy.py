@@ -11,8 +11,8 @@ the trapezoid sum. Its error has three parts:
                   sample within its inference: D = star discrepancy; by Koksma's inequality the mean is off by at most
                   V D, where V = 2 (highest - lowest) for one pulse an inference. For a meter that sets its own pace the
                   larger of this and the part above is stated. A pulse shorter than D of an inference may be missed.
-    phase lock    if D > 1/4 and a Kolmogorov-Smirnov test finds the phases uneven (D sqrt(n) > 1.95, p < 0.001), samples
-                  say nothing of the rest of the inference: the uncertainty is infinite.
+    phase lock    if D > 1/4 and a Kolmogorov-Smirnov test finds the phases uneven (D sqrt(n) > 1.95, p < 0.001), the
+                  samples say nothing of the rest of the inference: the uncertainty is infinite.
     quantisation  a rounded reading is off by at most half a step, and all may be off the same way: step / 2 * (b - a).
     edges         readings that are late by up to `delay` shift the window: delay * |power at the end - at the start|.
 
@@ -163,9 +163,7 @@ def difference_counter(
     first, first_off = _counter_at(times, counter, start_s, delay)
     last, last_off = _counter_at(times, counter, end_s, delay)
     duration = end_s - start_s
-    return Energy(
-        last - first, duration, samples, samples / duration, gap, 0.0, 2 * quantum_j, first_off + last_off
-    )
+    return Energy(last - first, duration, samples, samples / duration, gap, 0.0, 2 * quantum_j, first_off + last_off)
 
 
 def idle_power(

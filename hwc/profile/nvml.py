@@ -80,9 +80,7 @@ class Gpu:
         try:
             self._call("nvmlInit_v2")
         except EngineError as error:
-            raise TargetError(
-                "NVML does not start", got=error.got, do="check the driver with nvidia-smi"
-            ) from None
+            raise TargetError("NVML does not start", got=error.got, do="check the driver with nvidia-smi") from None
         self._is_open = True
         try:
             self._handle = self._find(index)

@@ -61,18 +61,17 @@ def format_power(profile: PowerProfile) -> str:
     energy, idle, verdict = profile.energy, profile.idle, profile.comparability
     meter = profile.meter
     kind = "energy counter" if meter.quantity == "energy_j" else "power samples"
-    scope = "the whole input" if meter.is_total else f"without {meter.omits}"
-    if meter.is_total and meter.omits != "unknown":
-        scope += f", without {meter.omits}"
+    scope = "one rail for the whole input" if meter.is_total else "a sum, because no rail measures the whole"
+    scope += f"; not in it: {meter.omits}" if meter.omits else ""
     lines = [
         f"Power: mean = {energy.power_w:.4g} W, idle = {idle.power_w:.4g} W +- {idle.uncertainty_w:.2g} W",
-        f"Energy per inference: {profile.energy_mj:.4g} mJ +- {profile.uncertainty_mj:.2g} mJ above idle, "
-        f"{profile.energy_with_idle_mj:.4g} mJ +- {profile.uncertainty_with_idle_mj:.2g} mJ with idle, over "
+        f"Energy per inference: {profile.energy_mj:.4g} mJ +- {_known(profile.uncertainty_mj)} mJ above idle, "
+        f"{profile.energy_with_idle_mj:.4g} mJ +- {_known(profile.uncertainty_with_idle_mj)} mJ with idle, over "
         f"{profile.inferences} inferences",
         f"Measured: {meter.rail} of {meter.device} by {meter.meter} ({kind}), {scope}",
         f"Sampling: {energy.samples} readings in {profile.window_s:.4g} s ({energy.rate_hz:.3g} Hz, largest gap "
         f"{energy.largest_gap_s:.2g} s), idle {idle.samples} in {idle.duration_s:.3g} s; 95 %: sampling "
-        f"{energy.sampling_j:.2g} J, idle {idle.random_w * profile.window_s:.2g} J; bounds: quantisation "
+        f"{_known(energy.sampling_j)} J, idle {idle.random_w * profile.window_s:.2g} J; bounds: quantisation "
         f"{energy.quantisation_j:.2g} J, edges {energy.edge_j:.2g} J; the sensor's own error: {meter.accuracy}",
     ]
     if profile.energy_mj < profile.uncertainty_mj and not energy.is_phase_locked:
@@ -93,6 +92,10 @@ def format_power(profile: PowerProfile) -> str:
 def _finite(value: float) -> Optional[float]:
     """JSON has no infinity: an uncertainty without bound is null."""
     return value if math.isfinite(value) else None
+
+
+def _known(value: float) -> str:
+    return f"{value:.2g}" if math.isfinite(value) else "unknown"
 
 
 def _format_state(state: ClockState) -> str:

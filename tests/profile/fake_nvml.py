@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parent / "fake_nvml.c"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def build_fake_nvml(*flags: str) -> str:
     """Path of the shared library, compiled once for each set of flags."""
     compiler = shutil.which("gcc") or shutil.which("cc")

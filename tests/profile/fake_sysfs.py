@@ -1,4 +1,4 @@
-"""Boards and PCs as folders: the sysfs files that the meters and the clock reader look at, in their documented layouts."""
+"""Boards and PCs as folders: the sysfs files that meters and clocks are read from, in their documented layouts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def add_iio(root: Path, address: str, number: int, rails: dict) -> Path:
     return root / folder
 
 
-def add_zone(root: Path, package: int, name: str, micro_joule: int, *, part: int = -1, wrap: int = 262143328850) -> Path:
+def add_zone(
+    root: Path, package: int, name: str, micro_joule: int, *, part: int = -1, wrap: int = 262143328850
+) -> Path:
     """A powercap zone; `part` is the number of a zone below the package."""
     folder = f"sys/class/powercap/intel-rapl:{package}" + (f":{part}" if part >= 0 else "")
     write(root, f"{folder}/name", name)
@@ -51,7 +53,7 @@ def add_zone(root: Path, package: int, name: str, micro_joule: int, *, part: int
 
 
 def add_jetson_clocks(root: Path, *, held: bool = True, mode: str = "0002") -> None:
-    """An Orin Nano Super: six cores, one of them off, GPU, memory clock, zones, cooling devices, over-current counters."""
+    """An Orin Nano Super: cores, one of them off, GPU, memory clock, zones, cooling devices, over-current counters."""
     for core in range(6):
         base = f"sys/devices/system/cpu/cpu{core}"
         write(root, f"{base}/online", int(core != 5))
@@ -69,7 +71,9 @@ def add_jetson_clocks(root: Path, *, held: bool = True, mode: str = "0002") -> N
     for name, value in (("rate", 3199000000), ("min_rate", 204000000), ("max_rate", 3199000000)):
         write(root, f"{emc}/{name}", value)
     write(root, f"{emc}/mrq_rate_locked", int(held))
-    for number, (zone, temperature) in enumerate((("cpu-thermal", 48906), ("gpu-thermal", -256000), ("tj-thermal", 49593))):
+    for number, (zone, temperature) in enumerate(
+        (("cpu-thermal", 48906), ("gpu-thermal", -256000), ("tj-thermal", 49593))
+    ):
         write(root, f"sys/class/thermal/thermal_zone{number}/type", zone)
         write(root, f"sys/class/thermal/thermal_zone{number}/temp", temperature)
     write(root, "sys/class/thermal/cooling_device0/type", "pwm-fan")

@@ -21,7 +21,9 @@ def test_jetpack_5_gives_voltage_times_current(tmp_path):
 
 
 def test_the_sum_of_shunt_voltages_and_unconnected_channels_are_no_rails(tmp_path):
-    add_hwmon(tmp_path, "1-0040", 3, {"VDD_GPU_SOC": (19900, 120), "VDD_CPU_CV": (19900, 40), "VIN_SYS_5V0": (4992, 900)})
+    add_hwmon(
+        tmp_path, "1-0040", 3, {"VDD_GPU_SOC": (19900, 120), "VDD_CPU_CV": (19900, 40), "VIN_SYS_5V0": (4992, 900)}
+    )
     add_hwmon(tmp_path, "1-0041", 4, {"NC": (0, 0), "VDDQ_VDD2_1V8AO": (4968, 80)})
     assert sorted(find_channels(tmp_path)) == ["VDDQ_VDD2_1V8AO", "VDD_CPU_CV", "VDD_GPU_SOC", "VIN_SYS_5V0"]
     meter = InaMeter(targets.load("agx-orin"), root=tmp_path)
@@ -51,7 +53,9 @@ def test_jetpack_4_with_two_monitors_sums_over_both(tmp_path):
 
 
 def test_thor_has_its_input_in_microwatts_on_another_monitor(tmp_path):
-    add_hwmon(tmp_path, "1-0040", 3, {"VDD_GPU": (20000, 100), "VDD_CPU_SOC_MSS": (20000, 200), "VIN_SYS_5V0": (5000, 800)})
+    add_hwmon(
+        tmp_path, "1-0040", 3, {"VDD_GPU": (20000, 100), "VDD_CPU_SOC_MSS": (20000, 200), "VIN_SYS_5V0": (5000, 800)}
+    )
     write(tmp_path, "sys/class/hwmon/hwmon5/name", "ina238")
     write(tmp_path, "sys/class/hwmon/hwmon5/label", "VIN")
     write(tmp_path, "sys/class/hwmon/hwmon5/power1_input", 23_450_000)

@@ -19,7 +19,9 @@ def library() -> str:
     ("lacks", "form", "quantity", "delay_s"),
     [("", "", "energy_j", 0.0), ("counter", "", "power_w", 0.1), ("counter,field", "", "power_w", 1.0)],
 )
-def test_the_best_form_that_the_gpu_has_is_taken_and_the_rest_is_noted(library, monkeypatch, lacks, form, quantity, delay_s):
+def test_the_best_form_that_the_gpu_has_is_taken_and_the_rest_is_noted(
+    library, monkeypatch, lacks, form, quantity, delay_s
+):
     monkeypatch.setenv("FAKE_NVML_LACKS", lacks)
     with NvmlMeter(Gpu(library=library), form=form) as meter:
         assert (meter.info.quantity, meter.info.delay_s) == (quantity, delay_s)
