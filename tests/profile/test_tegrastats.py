@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwc import targets
@@ -174,11 +174,13 @@ def never_crashes(text: str) -> None:
     assert isinstance(reading, Reading)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text):
     never_crashes(text)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LINES), st.data())
 def test_any_damage_to_a_line_is_read_or_refused(line, data):
     start = data.draw(st.integers(0, len(line.text)))
@@ -187,6 +189,7 @@ def test_any_damage_to_a_line_is_read_or_refused(line, data):
     never_crashes(line.text[:start] + damage + line.text[end:])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LINES), st.integers(1, 400))
 def test_a_line_that_was_cut_off_never_gains_power(line, length):
     """A prefix may lose rails, but a rail it still has must have the number that was printed."""
