@@ -118,11 +118,17 @@ def test_half_precision_is_read_back(rtx, tmp_path):
     assert kernels_by_source(engine)["stem/conv"].precision == "fp16"
 
 
-@pytest.mark.parametrize(("kind", "asked"), [(TensorProto.FLOAT, "fp16"), (TensorProto.FLOAT16, "fp32")])
-def test_another_precision_than_the_graphs_is_refused(kind, asked, rtx, tmp_path):
-    with pytest.raises(TargetError, match="did not build what was asked") as caught:
+@pytest.mark.parametrize(
+    ("kind", "asked", "words", "where"),
+    [
+        (TensorProto.FLOAT, "fp16", "takes types from the graph alone", ""),
+        (TensorProto.FLOAT16, "fp32", "did not build what was asked", "stem/conv"),
+    ],
+)
+def test_another_precision_than_the_graphs_is_refused(kind, asked, words, where, rtx, tmp_path):
+    with pytest.raises(TargetError, match=words) as caught:
         base.build("tensorrt_rtx", ask(conv_graph(kind), tmp_path, precision=asked))
-    assert "stem/conv" in caught.value.where
+    assert where in caught.value.where
     assert not (tmp_path / "bundle" / "engine.plan").exists()
 
 
@@ -210,8 +216,10 @@ def test_a_session_is_refused(fake, tmp_path, monkeypatch):
     with pytest.raises(TargetError, match="cannot run here"):
         base.open_session(engine, asked.out_dir)
     monkeypatch.setattr(tensorrt, "has_cuda_gpu", lambda: True)
-    with pytest.raises(EngineError, match="does not run"):
+    with pytest.raises(EngineError, match="'tensorrt' is not installed"):
         base.open_session(engine, asked.out_dir)
+    with pytest.raises(UsageError, match="owner of activations"):
+        base.open_session(engine, asked.out_dir, activation_memory="mine")
     (asked.out_dir / "engine.plan").unlink()
     with pytest.raises(EngineError, match="missing"):
         base.open_session(engine, asked.out_dir)
