@@ -27,7 +27,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
 
 from hwc.engines import tensorrt_builder as steps
 from hwc.engines.files import external_files
-from hwc.engines.tensorrt_configure import configure, load_plugins, serialize_plugins
+from hwc.engines.tensorrt_configure import configure, load_plugins, make_runtime, serialize_plugins
 from hwc.engines.tensorrt_forecast import Forecast, Record, add_record, forecast, read_history
 from hwc.engines.tensorrt_int8 import set_scales
 from hwc.engines.tensorrt_options import Options, read_options
@@ -123,7 +123,7 @@ def build_plan(
     write_whole(out / PLAN, memoryview(plan))
     if cache is not None:
         write_whole(out / KEPT, memoryview(cache.serialize()))
-    device_bytes = inspect_plan(trt, logger, plan, out) if request["module"] == "tensorrt" else None
+    device_bytes = inspect_plan(trt, logger, plan, out, options) if request["module"] == "tensorrt" else None
     record = Record(int(network.num_layers), time.monotonic() - started, peak_bytes())
     if extras.history is not None and extras.timing_read is None and options.number("builder_optimization_level") < 0:
         add_record(extras.history, record)
@@ -210,9 +210,10 @@ def make_logger(trt: Any, log: TextIO) -> Any:
     return FileLogger()
 
 
-def inspect_plan(trt: Any, logger: Any, plan: Any, out: Path) -> Optional[int]:
+def inspect_plan(trt: Any, logger: Any, plan: Any, out: Path, options: Options) -> Optional[int]:
     """Loads the plan on this machine's GPU, writes what the inspector says, returns its device memory in bytes."""
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    runtime = make_runtime(trt, logger, options)
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError("the engine that was just built cannot be loaded", got=last_errors(out / LOG))
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)

@@ -91,6 +91,22 @@ def load_plugins(trt: Any, logger: Any, options: Options, folder: Path) -> Tuple
     return (f"plugins: {', '.join(names)}",) if names else ()
 
 
+def make_runtime(trt: Any, logger: Any, options: Options) -> Any:
+    """A runtime that loads a plan built with these options.
+
+    Raises:
+        TargetError: this TensorRT cannot.
+    """
+    runtime = trt.Runtime(logger)
+    if options.has_flag("version_compatible"):
+        # Such a plan carries code for the host, which TensorRT runs only where that is allowed.
+        require(trt, runtime, "engine_host_code_allowed")
+        runtime.engine_host_code_allowed = True
+    if options.number("dla_core") >= 0:
+        runtime.DLA_core = options.number("dla_core")
+    return runtime
+
+
 def serialize_plugins(trt: Any, config: Any, options: Options, folder: Path) -> None:
     """Puts the dynamic plugin libraries into the plan.
 

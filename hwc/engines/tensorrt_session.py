@@ -32,7 +32,7 @@ from hwc.engines.base import Session, check_feeds
 from hwc.engines.tensorrt_buffers import Buffer, Buffers, make_allocator
 from hwc.engines.tensorrt_builder import load_module
 from hwc.engines.tensorrt_child import PLAN, make_logger
-from hwc.engines.tensorrt_configure import load_plugins, require
+from hwc.engines.tensorrt_configure import load_plugins, make_runtime
 from hwc.engines.tensorrt_options import read_options
 from hwc.engines.tensorrt_place import read_request
 from hwc.engines.tensorrt_profiler import time_layers
@@ -73,15 +73,8 @@ class TensorrtSession(Session):
         assert cuda is not None
         options = read_options(read_request(request_folder)["options"])
         load_plugins(trt, self._logger, options, request_folder)
-        runtime = trt.Runtime(self._logger)
-        if options.has_flag("version_compatible"):
-            # Such a plan carries code for the host, which TensorRT runs only where that is allowed.
-            require(trt, runtime, "engine_host_code_allowed")
-            runtime.engine_host_code_allowed = True
-        if options.number("dla_core") >= 0:
-            runtime.DLA_core = options.number("dla_core")
-        self._runtime = runtime
-        self._engine = runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
+        self._runtime = make_runtime(trt, self._logger, options)
+        self._engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
         if self._engine is None:
             raise EngineError(
                 "TensorRT does not load this engine", where=str(folder / PLAN), got=self._errors(),
