@@ -233,7 +233,7 @@ def test_old_versions_take_flags_and_are_read_through_the_inspector(fake, tmp_pa
     plan = json.loads((asked.out_dir / "engine.plan").read_text())
     assert plan["flags"] == ["FP16"] and plan["network"] == 1 and plan["pools"] == {"WORKSPACE": 1048576}
     assert plan["profiles"] == [{"x": [[1, 8, 8, 8], [2, 8, 8, 8], [4, 8, 8, 8]]}]
-    (kernel,) = engine.kernels
+    kernel = engine.kernels[0]
     assert (kernel.kind, kernel.precision, kernel.sources) == ("CaskConvolution", "fp16", ("stem/conv", "stem/relu"))
     assert engine.activation_bytes == 4096 and "engine.layers.json" in engine.files
 

@@ -6,24 +6,28 @@ import io
 import json
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 from onnx import TensorProto
 
+try:
+    import tomllib as toml_reader
+except ImportError:  # Python 3.10
+    import tomli as toml_reader
+
 from hwc.artifacts import QuantTable, TensorScale
 from hwc.engines import tensorrt_builder as steps
 from hwc.engines.tensorrt_child import build_plan, make_logger
-from hwc.engines.tensorrt_place import place_request
 from hwc.engines.tensorrt_options import NUMBERS, TEXTS, WORDS, YES_NO, read_options
+from hwc.engines.tensorrt_place import place_request
 from hwc.errors import TargetError
 from hwc.serialize import to_json
 from tests.engines.contract import BATCH, conv_graph, quantized_conv_graph, request
 from tests.engines.fakes import MODULES, VERSIONS, load_fake
 from tests.engines.test_tensorrt import board
 
-TABLE = tomllib.loads((Path(__file__).parent / "tensorrt_api.toml").read_text())
+TABLE = toml_reader.loads((Path(__file__).parent / "tensorrt_api.toml").read_text())
 API = TABLE["api"]
 CACHE = "TRT-{}-EntropyCalibration2\nx: 3c010204\nr: 3c010204\n"
 

@@ -1,4 +1,4 @@
-"""TensorRT sessions on the strict stand-in: the contract of every engine, timing, profiles, memory, and what is refused."""
+"""TensorRT sessions on the strict stand-ins: the contract of every engine, timing, profiles, memory, refusals."""
 
 from __future__ import annotations
 

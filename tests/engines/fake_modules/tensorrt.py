@@ -4,7 +4,7 @@ HWC_FAKE_TENSORRT_VERSION picks the version (8.5.2.2 if unset). Every class belo
 has; at the end `cut` takes away what tests/engines/tensorrt_api.toml does not give to this one, so `hasattr` tells the
 truth and anything else is an AttributeError. Wrong types are TypeErrors, as pybind11 gives them.
 
-HWC_FAKE_TENSORRT = crash (signal 6 after a log line), sleep (for ever), none (the build fails with an error in the log).
+HWC_FAKE_TENSORRT = crash (signal 6 after a log line), sleep (for ever), none (the build fails and logs why).
 HWC_FAKE_DLA_CORES = number of DLA cores. HWC_FAKE_TACTICS = a file with one time in ms per line; each build takes the
 first away and logs it as its fastest tactic. The "plan" is a JSON text that records what was set.
 """
