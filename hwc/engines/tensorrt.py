@@ -33,7 +33,7 @@ from hwc.engines.tensorrt_rank import choose_best
 from hwc.engines.tensorrt_read_back import ReadBack, read_back
 from hwc.engines.tensorrt_run import run_child, take_away
 from hwc.engines.tensorrt_session import TensorrtSession, measure_latency_ms
-from hwc.engines.tensorrt_timing import TimingFiles, keep_timing, timing_files
+from hwc.engines.tensorrt_timing import TimingFiles, keep_timing, machine_folder, timing_files
 from hwc.errors import EngineError, TargetError, UsageError
 
 NAME = "tensorrt"
@@ -153,7 +153,7 @@ def _build_once(
         built = read_back(folder, request, result)
     else:
         command = ("python3", "-m", "hwc.engines.tensorrt_child", REQUEST)
-        history = None if request.cache is None else request.cache / module / request.key.target / _HISTORY
+        history = None if request.cache is None else machine_folder(request.cache, request.key) / _HISTORY
         result = run_child(request.out_dir / REQUEST, folder, progress, command, timing, history)
         built = read_back(folder, request, result)
         if is_contest and has_cuda_gpu():

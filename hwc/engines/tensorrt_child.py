@@ -105,12 +105,16 @@ def build_plan(
     scales = set_scales(trt, network, config, options, folder) if options.has_calibration else None
     notes += [scales.note] if scales is not None else []
     profiles = steps.add_profiles(builder, config, network, request["inputs"], options.extra_profiles)
-    notes += [f"{profiles} optimization profiles"] if profiles > 1 else []
+    notes += [f"{profiles} optimization profiles, each with kernels of its own"] if profiles > 1 else []
     cache = None
     if extras.keeps_timing:
         cache, said = load_timing(trt, config, extras.timing_read)
         notes.append(said)
-    expected = _announce(network, folder, request, options, extras)
+    model_bytes = _model_bytes(folder / request["model"])
+    level = options.number("builder_optimization_level")
+    earlier = read_history(extras.history)
+    expected = forecast(request["module"], int(network.num_layers), model_bytes, level, earlier)
+    say(0.0, f"building, {expected}")
     started = time.monotonic()
     with _progress(trt, config, expected):
         plan = builder.build_serialized_network(network, config)
@@ -124,8 +128,8 @@ def build_plan(
     if cache is not None:
         write_whole(out / KEPT, memoryview(cache.serialize()))
     device_bytes = inspect_plan(trt, logger, plan, out, options) if request["module"] == "tensorrt" else None
-    record = Record(int(network.num_layers), time.monotonic() - started, peak_bytes())
-    if extras.history is not None and extras.timing_read is None and options.number("builder_optimization_level") < 0:
+    record = Record(int(network.num_layers), model_bytes, time.monotonic() - started, peak_bytes())
+    if extras.history is not None and extras.timing_read is None and level < 0:
         add_record(extras.history, record)
     notes.append(f"forecast {expected}; took {record.seconds:.1f} s and {record.peak_bytes / 1e9:.1f} GB")
     return {
@@ -151,15 +155,8 @@ def _refuse_int8_convolution(trt: Any, network: Any, options: Options, module: s
         )
 
 
-def _announce(network: Any, folder: Path, request: Dict[str, Any], options: Options, extras: Extras) -> Forecast:
-    """Tells the parent what to expect, before anything slow begins."""
-    model = folder / request["model"]
-    files = [model, *(model.parent / name for name in external_files(model))]
-    size = sum(path.stat().st_size for path in files)
-    level = options.number("builder_optimization_level")
-    expected = forecast(int(network.num_layers), size, level, read_history(extras.history))
-    say(0.0, f"building, {expected}")
-    return expected
+def _model_bytes(model: Path) -> int:
+    return sum(path.stat().st_size for path in [model, *(model.parent / name for name in external_files(model))])
 
 
 def say(fraction: float, what: str) -> None:

@@ -57,8 +57,9 @@ _LINE = re.compile(
     r"(?:, StreamId: .*?)?, Metadata: (?P<metadata>.*)$"
 )
 _DATATYPE = re.compile(r"Datatype: (\w+)")
-_RUNNER = re.compile(
-    r"(?:Timing Runner: |^[A-Z]+ |\[TRT\] )(?P<name>\S.*?) \(\w+(?:\[0x[0-9a-f]+\])?\)(?:$| profiling completed)"
+_RUNNERS = (
+    re.compile(r"Timing Runner: (?P<name>\S.*?) \(\w+(?:\[0x[0-9a-f]+\])?\)\s*$"),
+    re.compile(r"(?:^[A-Z]+ |\[TRT\] )(?P<name>\S.*?) \(\w+(?:\[0x[0-9a-f]+\])?\) profiling completed"),
 )
 _FASTEST = re.compile(r"Fastest Tactic: 0x[0-9a-fA-F]+ Time: ([0-9.eE+-]+)")
 
@@ -182,9 +183,9 @@ def tactic_milliseconds(text: str, layers: Sequence[Layer]) -> Tuple[float, int]
     times: Dict[str, float] = {}
     name = ""
     for line in text.splitlines():
-        runner = _RUNNER.search(line)
-        if runner is not None:
-            name = runner.group("name")
+        for pattern in _RUNNERS:
+            runner = pattern.search(line)
+            name = name if runner is None else runner.group("name")
         fastest = _FASTEST.search(line)
         if fastest is not None and name:
             took = float(fastest.group(1))

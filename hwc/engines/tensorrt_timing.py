@@ -52,8 +52,7 @@ def timing_files(cache: Optional[Path], given: str, key: BuildKey, builds: int) 
         known = own if own.is_file() else None
         return _with_builds(TimingFiles(known, own, f"timing cache: {own.name}, {'read' if known else 'new'}"), builds)
     assert cache is not None
-    kind = (key.runtime, key.target, key.power_mode)
-    folder = cache / _digest(repr(kind))
+    folder = machine_folder(cache, key)
     own = folder / (_digest(repr(key)) + ".timing")
     if own.is_file():
         return _with_builds(TimingFiles(own, own, f"timing cache: that of this build key, {own.stem}"), builds)
@@ -62,6 +61,11 @@ def timing_files(cache: Optional[Path], given: str, key: BuildKey, builds: int) 
         text = f"timing cache: new for this build key ({own.stem}), starts from {others[-1].stem} of the same machine"
         return _with_builds(TimingFiles(others[-1], own, text), builds)
     return TimingFiles(None, own, f"timing cache: new, {own.stem}")
+
+
+def machine_folder(cache: Path, key: BuildKey) -> Path:
+    """The folder of all that was measured with this runtime, for this target, in this power mode."""
+    return cache / _digest(repr((key.runtime, key.target, key.power_mode)))
 
 
 def _with_builds(files: TimingFiles, builds: int) -> TimingFiles:
@@ -86,7 +90,7 @@ def load_timing(trt: Any, config: Any, path: Optional[Path]) -> Tuple[Any, str]:
             raise EngineError("cannot read the timing cache", where=str(path), got=str(error.strerror)) from error
     cache = config.create_timing_cache(data)
     if cache is not None and config.set_timing_cache(cache, False):
-        return cache, f"{len(data)} bytes of measured kernels read" if data else "no kernel measured before"
+        return cache, f"{len(data)} bytes of timing cache read" if data else "the timing cache starts empty"
     fresh = config.create_timing_cache(b"")
     if fresh is None or not config.set_timing_cache(fresh, False):
         raise EngineError("TensorRT makes no timing cache", got=f"{trt.__name__} {trt.__version__}")

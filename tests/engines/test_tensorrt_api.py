@@ -236,7 +236,7 @@ def test_what_was_set_is_in_the_plan(version, monkeypatch, tmp_path):
     assert plan["pools"] in ({"WORKSPACE": 1048576}, {"old": 1048576})
     assert "REFIT" in plan["flags"] and plan["numbers"]["avg_timing_iterations"] == 8
     assert [profile["x"][1] for profile in plan["profiles"]] == [[2, 8, 8, 8], [3, 8, 8, 8]]
-    assert "2 optimization profiles" in result["notes"]
+    assert "2 optimization profiles, each with kernels of its own" in result["notes"]
     if "version_compatible" in options:
         assert plan["numbers"]["builder_optimization_level"] == 4 and plan["level"] == "AMPERE_PLUS"
         assert "VERSION_COMPATIBLE" in plan["flags"]
