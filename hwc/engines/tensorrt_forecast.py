@@ -8,8 +8,8 @@ to 6288 layers, and matrix products with 67 and 268 MB of weights; it gave each 
 median of measured over fitted seconds in the history of this runtime, target and machine, once that holds three, and
 the interval is its smallest and largest. Without a history it is 1 (0.5 to 2) for TensorRT for RTX, which measures
 no kernels, and for TensorRT a guess, 10 (1 to 100): no such build was measured yet. `step` is 1 at the builder's
-default optimization level 3 and doubles or halves with each level, a guess too. The history holds only builds at the default
-level that read no timing cache, because it cannot tell the others apart.
+default optimization level 3 and doubles or halves with each level, a guess too. The history holds only builds at the
+default level that read no timing cache, because it cannot tell the others apart.
 
 Limit: device memory is not forecast beyond the workspace limit that was asked.
 

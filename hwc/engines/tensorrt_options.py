@@ -25,8 +25,10 @@ This file is part of the device half: Python 3.8, standard library only.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, List, Mapping, Tuple
 
 from hwc.errors import UsageError
@@ -137,6 +139,35 @@ def read_options(options: Mapping[str, str]) -> Options:
         extra_profiles=tuple(_read_profile(text) for text in options.get("extra_profiles", "").split(";") if text),
         files=tuple(sorted(files.items())),
     )
+
+
+def key_parts(options: Mapping[str, str], folder: Path) -> Tuple[Tuple[Tuple[str, str], ...], Tuple[str, ...]]:
+    """(options, plugins) of a BuildKey: what a file holds counts, not where it lies, and neither does how it is built.
+
+    Args:
+        folder: what file names are relative to.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    kept: Dict[str, str] = {}
+    plugins: List[str] = []
+    for name, value in options.items():
+        if name in ("timing_cache", "driver"):
+            continue
+        if name in FILES:
+            digests = [_file_digest(folder / file) for file in value.split(",") if file]
+            plugins += digests if name.endswith("_plugins") else []
+            value = ",".join(digests)
+        kept[name] = value
+    return tuple(sorted(kept.items())), tuple(plugins)
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UsageError("a file of the build cannot be read", where=str(path), got=str(error.strerror)) from None
 
 
 def _check_words(options: Mapping[str, str]) -> None:
