@@ -90,6 +90,7 @@ class TensorrtSession(Session):
         self._stream = cuda.stream()
         self._events = [cuda.event() for _ in range(4)]
         self._buffers = Buffers(trt, self._engine, cuda, self.inputs, self.outputs)
+        self._allocators: Dict[str, Any] = {}
         self._profile = 0
         self._feeds: Dict[str, np.ndarray] = {}
 
@@ -159,7 +160,7 @@ class TensorrtSession(Session):
         if cuda is None:
             return
         # TensorRT's objects free device memory, so they must go while the CUDA context is there, the context first.
-        for name in ("_context", "_engine", "_runtime", "_buffers"):
+        for name in ("_context", "_allocators", "_engine", "_runtime", "_buffers"):
             self.__dict__.pop(name, None)
         cuda.close()
 
@@ -206,7 +207,8 @@ class TensorrtSession(Session):
                     raise EngineError("TensorRT refuses an output", where=spec.name, got=self._errors())
                 waiting.append((spec, shape, None))
                 continue
-            allocator = make_allocator(self._trt, self._buffers)
+            # One per output for good: the binding keeps every allocator alive that it was ever given.
+            allocator = self._allocators.setdefault(spec.name, make_allocator(self._trt, self._buffers))
             if not self._context.set_output_allocator(spec.name, allocator):
                 raise EngineError("TensorRT refuses an output's allocator", where=spec.name, got=self._errors())
             waiting.append((spec, None, allocator))

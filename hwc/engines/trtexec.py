@@ -1,8 +1,8 @@
 """Builds with `trtexec` where TensorRT's Python module is missing, which is so on many boards.
 
 JetPack installs trtexec in /usr/src/tensorrt/bin; HWC_TRTEXEC or PATH may name another. Its flags differ by version, so
-its own `--help` is asked which ones it has; what was asked and has no flag there is refused. Its answers are the layer
-information (the engine inspector's JSON), the verbose log, and "&&&& PASSED" as the last word.
+its own `--help` is asked which ones it has; what was asked and has no flag there is refused. Its answers are its exit
+code, the layer information (the engine inspector's JSON) and the verbose log, where "&&&& FAILED" is the last word.
 
 Types: up to 8 by --fp16 and --int8; with --stronglyTyped (10 and newer) by the graph, if it holds FP16 tensors; from 11
 by the graph alone. One optimization profile. INT8 scales beside the graph only as a calibration cache.
@@ -209,7 +209,7 @@ def run_trtexec(
 
         code = run_to_end(command, stderr, read, cwd=request.out_dir, is_ours=False)
     text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
-    if code != 0 or "&&&& PASSED" not in text or not (folder / PLAN).is_file():
+    if code != 0 or "&&&& FAILED" in text or not (folder / PLAN).is_file():
         said = (folder / STDERR).read_text(errors="replace").strip().splitlines()[-3:]
         raise EngineError(
             "trtexec crashed" if code < 0 else "trtexec did not build the engine",
