@@ -42,6 +42,7 @@ class BuildRequest:
             graph.
         key: what the engine is, for the engine store.
         threads: CPU threads an engine on the CPU may use; 0 means all.
+        cache: folder where a builder keeps what it measured (TensorRT's timing caches); None keeps nothing.
     """
 
     model: Path
@@ -54,6 +55,7 @@ class BuildRequest:
     options: Mapping[str, str] = field(default_factory=dict)
     threads: int = 0
     progress: Progress = no_progress
+    cache: Optional[Path] = None
 
 
 class Session:
@@ -80,6 +82,10 @@ class Session:
     def layers(self) -> Tuple[Kernel, ...]:
         """Kernels of the runs so far with `time_us`, or empty if the runtime cannot time layers."""
         return ()
+
+    def stage_times_ns(self) -> Dict[str, int]:
+        """Of the last run, in ns: "enqueue" (host), "h2d", "gpu" and "d2h"; empty if the runtime has no such stages."""
+        return {}
 
     def close(self) -> None:
         """Free device and host memory."""

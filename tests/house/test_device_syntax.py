@@ -20,7 +20,7 @@ ROOTS = (
     *("errors.py", "artifacts.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
 )
-EVALUATED = ("hwc/artifacts.py",)
+EVALUATED = ("hwc/artifacts.py", "hwc/profile/power_profile.py", "hwc/profile/clock_state.py", "hwc/profile/meters.py")
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}
 # What a newer Python brought, by how it is spelled in a call, an attribute or an import.
 NEW_KEYWORDS = {
