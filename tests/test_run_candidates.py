@@ -11,9 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from hwc import run_candidates
+from hwc.array_file import load_arrays
 from hwc.artifacts import Attempt, Fact, Verdict
 from hwc.build import Built, defer
-from hwc.capture import FEEDS, MODEL, load_arrays
+from hwc.capture import FEEDS, MODEL
 from hwc.graph.evaluate import Evaluator
 from hwc.graph.save import save_model
 from hwc.precision.place_qdq import place_qdq

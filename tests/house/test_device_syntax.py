@@ -19,8 +19,9 @@ from tests.house.repository import PACKAGE, ROOT, shown
 ROOTS = (
     *("errors.py", "artifacts.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
+    *("device_cli.py", "engine_store.py", "fingerprint.py", "board_request.py", "sealed_folder.py", "sessions.py"),
 )
-EVALUATED = ("hwc/artifacts.py",)
+EVALUATED = ("hwc/artifacts.py", "hwc/board_request.py", "hwc/fingerprint.py")
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}
 # What a newer Python brought, by how it is spelled in a call, an attribute or an import.
 NEW_KEYWORDS = {
@@ -150,6 +151,12 @@ def test_the_device_half_is_not_empty_and_holds_what_its_roots_import():
     assert {"hwc/errors.py", "hwc/artifacts.py", "hwc/targets/probe.py", "hwc/engines/tensorrt.py"} <= found
     assert {"hwc/__init__.py", "hwc/engines/files.py", "hwc/targets/read_target.py"} <= found
     assert not any(name.startswith(("hwc/graph", "hwc/passes", "hwc/frontend")) for name in found)
+
+
+def test_hwc_pyz_holds_nothing_that_is_not_checked_here():
+    from hwc.write_zipapp import device_files as packed_files
+
+    assert {shown(path) for path in packed_files(PACKAGE).values()} <= {shown(path) for path in device_files()}
 
 
 FUTURE = "from __future__ import annotations\n"
