@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from hwc.artifacts import BuildKey, Bundle, Engine, Fact, Profile
 from hwc.board_request import BoardRequest, read_request
 from hwc.bundle import read_bundle, verify_bundle
 from hwc.compare import compare_outputs, tolerance_of
-from hwc.engine_store import ENGINE, EngineStore, Stored
+from hwc.engine_store import CACHE, ENGINE, EngineStore, Stored
 from hwc.engines import base as engines
 from hwc.engines.base import Progress, Session, format_shape, no_progress
 from hwc.engines.files import external_files
@@ -47,12 +47,25 @@ _PROFILE_FACTS = {
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What the user of the board may choose: the INT8 dialect, and options on top of those of the bundle."""
+
+    dialect: str = "explicit"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A verified bundle on a machine that was looked at: all that the later steps need."""
+    """A verified bundle on a machine that was looked at: all that the later steps need.
+
+    `model` and `options` are what its builder is to get: the request's, with the user's choice applied.
+    """
 
     folder: Path
     bundle: Bundle
     request: BoardRequest
+    model: str
+    options: Mapping[str, str]
     facts: Mapping[str, Fact]
     findings: Tuple[Check, ...]
     fingerprint: Fingerprint
@@ -68,33 +81,47 @@ class BuildReport:
     remarks: Tuple[str, ...] = ()
 
 
-def prepare(folder: Path, facts: Mapping[str, Fact]) -> Prepared:
+def prepare(folder: Path, facts: Mapping[str, Fact], choice: Optional[Choice] = None) -> Prepared:
     """Reads and verifies the bundle, and holds its target against what was probed.
 
     Raises:
-        UsageError: not a bundle, or one whose files are not those of its manifest.
+        UsageError: not a bundle, one whose files are not those of its manifest, or one without the chosen dialect.
         TargetError: its engine is not one that is built from a bundle.
     """
     bundle = read_bundle(folder)
     verify_bundle(folder, bundle)
     request = read_request(folder, bundle)
-    names = [request.model, *external_files(folder / request.model), *request.plugins]
+    model, options = _apply(choice or Choice(), request)
+    names = [model, *external_files(folder / model), *request.plugins]
+    names += [options["calibration_cache"]] if "calibration_cache" in options else []
     strange = [name for name in names if name not in bundle.files]
     if strange:
-        raise UsageError(f"the model needs '{strange[0]}', which the manifest does not list", do="compile again")
-    model = hashlib.sha256("\n".join(bundle.files[name] for name in names).encode()).hexdigest()
+        raise UsageError(f"the build needs '{strange[0]}', which the manifest does not list", do="compile again")
     wanted = Wanted(
-        model=model,
+        model=hashlib.sha256("\n".join(bundle.files[name] for name in names).encode()).hexdigest(),
         precision=request.precision,
         shapes=", ".join(f"{spec.name}:{spec.dtype}:{format_shape(spec)}" for spec in bundle.inputs),
-        options=request.options,
+        options=options,
         plugins=tuple(bundle.files[name] for name in request.plugins),
     )
     return Prepared(
-        folder=folder, bundle=bundle, request=request, facts=facts,
+        folder=folder, bundle=bundle, request=request, model=model, options=options, facts=facts,
         findings=tuple(check_target(bundle.target, facts, request.engine)),
         fingerprint=take_fingerprint(bundle.target, request.engine, facts, wanted),
     )  # fmt: skip
+
+
+def _apply(choice: Choice, request: BoardRequest) -> Tuple[str, Dict[str, str]]:
+    """The model file and the options of that choice."""
+    options = {**request.options, **choice.options}
+    if choice.dialect == "explicit":
+        return request.model, options
+    if choice.dialect != "implicit" or not request.implicit:
+        raise UsageError(
+            f"this bundle has no INT8 dialect '{choice.dialect}'",
+            expected="explicit, or implicit in a bundle compiled to INT8 for TensorRT up to 10", got=choice.dialect,
+        )  # fmt: skip
+    return request.implicit["model"], {**options, "calibration_cache": request.implicit["calibration_cache"]}
 
 
 def require_fit(prepared: Prepared, *, accept_differences: bool = False) -> None:
@@ -156,7 +183,7 @@ def build(
         if nearest is not None and changes:
             remember("no stored engine fits; the nearest differs in " + "; ".join(map(str, changes)))
         with store.put(wanted) as stage:
-            engine = _build_into(stage, prepared, builds, progress)
+            engine = _build_into(stage, prepared, builds, store.root / CACHE, progress)
             engine = judge(engine, stage, prepared, remember)
             (stage / ENGINE).write_text(to_json(engine), encoding="utf-8")
         return BuildReport(Stored(store.root / wanted.key, engine, wanted), False, changes, tuple(remarks))
@@ -227,9 +254,8 @@ def profile(
     return dataclasses.replace(taken, machine=tuple(sorted(machine.items())))
 
 
-def _build_into(stage: Path, prepared: Prepared, builds: int, progress: Progress) -> Engine:
-    request, wanted = prepared.request, prepared.fingerprint
-    options = dict(request.options)
+def _build_into(stage: Path, prepared: Prepared, builds: int, cache: Path, progress: Progress) -> Engine:
+    request, wanted, options = prepared.request, prepared.fingerprint, dict(prepared.options)
     if builds > 1:
         options["builds"] = str(builds)
     key = BuildKey(
@@ -237,9 +263,9 @@ def _build_into(stage: Path, prepared: Prepared, builds: int, progress: Progress
         precision=request.tolerance, options=wanted.options, power_mode=wanted.power_mode, plugins=wanted.plugins,
     )  # fmt: skip
     asked = engines.BuildRequest(
-        model=prepared.folder / request.model, target=prepared.bundle.target, inputs=prepared.bundle.inputs,
+        model=prepared.folder / prepared.model, target=prepared.bundle.target, inputs=prepared.bundle.inputs,
         outputs=prepared.bundle.outputs, precision=request.precision, key=key, out_dir=stage, options=options,
-        progress=progress,
+        progress=progress, cache=cache,
     )  # fmt: skip
     return engines.build(request.engine, asked)
 

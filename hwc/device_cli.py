@@ -109,6 +109,10 @@ def _make_parser() -> argparse.ArgumentParser:
             verb.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that `hwc compile` wrote")
         if has_store:
             verb.add_argument("--store", type=Path, default=Path(default_store), help=f"default: {default_store}")
+            verb.add_argument("--dialect", choices=("explicit", "implicit"), default="explicit",
+                              help="INT8 by Q/DQ in the graph, or by its calibration cache (TensorRT up to 10)")
+            verb.add_argument("--engine-option", action="append", default=[], metavar="NAME=VALUE",
+                              help="for the builder, on top of the bundle's options; build, run and profile alike")
         verb.add_argument("--format", choices=("text", "json"), default="text")
         verb.add_argument("--verbose", action="store_true", help="show the traceback of an internal error")
         return verb
@@ -181,7 +185,7 @@ def _build(args: argparse.Namespace) -> int:
 
     progress = _ProgressLines()
     progress("looking at the bundle and this machine", 0.0)
-    prepared = prepare(args.bundle, _probe())
+    prepared = prepare(args.bundle, _probe(), _choice(args))
     report = build(
         prepared, EngineStore(args.store.absolute()), builds=args.builds, force=args.force,
         accept_differences=args.accept_differences, say=_err, progress=progress,
@@ -222,7 +226,7 @@ def _run(args: argparse.Namespace) -> int:
     from hwc.engine_store import EngineStore
     from hwc.sessions import save_outputs
 
-    prepared = prepare(args.bundle, _probe())
+    prepared = prepare(args.bundle, _probe(), _choice(args))
     given = load_inputs(args.load_inputs)
     with open_built(prepared, EngineStore(args.store.absolute()), _err) as session:
         outputs = run(session, given)
@@ -257,7 +261,7 @@ def _profile(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_output_file(args.output)  # before the measurement, not after it
     options = MeasureOptions(warmup_s=args.warmup_ms / 1e3, duration_s=args.duration)
-    prepared = prepare(args.bundle, _probe())
+    prepared = prepare(args.bundle, _probe(), _choice(args))
     given = load_inputs(args.load_inputs)
     with open_built(prepared, EngineStore(args.store.absolute()), _err) as session:
         taken = profile(prepared, session, given, options, progress=_ProgressLines())
@@ -272,6 +276,18 @@ def _profile(args: argparse.Namespace) -> int:
 
 
 _VERBS = {"doctor": _doctor, "verify": _verify, "build": _build, "run": _run, "profile": _profile}
+
+
+def _choice(args: argparse.Namespace) -> Any:
+    from hwc.deploy import Choice
+
+    options: Dict[str, str] = {}
+    for text in args.engine_option:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError("--engine-option wants NAME=VALUE", got=text)
+        options[name] = value
+    return Choice(args.dialect, options)
 
 
 def _probe() -> Any:

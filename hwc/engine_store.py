@@ -2,6 +2,7 @@
 
     STORE/<key>/            engine.plan and the other files of the engine, engine.json, fingerprint.json, .files.json
     STORE/.<key>.<x>.tmp/   a build under way; renamed to STORE/<key> when it is whole
+    STORE/.cache/           what builders keep between builds (timing caches); theirs, not sealed
     STORE/.<key>.lock       held while that engine is built, freed by the kernel when its process ends, however it ends
 
 So a build that is killed leaves nothing that could be taken for an engine, its leavings go with the next build of the
@@ -32,6 +33,7 @@ from hwc.sealed_folder import find_damage, seal_folder
 from hwc.serialize import from_json, to_json
 
 ENGINE, FINGERPRINT = "engine.json", "fingerprint.json"
+CACHE = ".cache"
 _POLL_S = 0.2
 
 

@@ -42,6 +42,7 @@ class BuildRequest:
             graph.
         key: what the engine is, for the engine store.
         threads: CPU threads an engine on the CPU may use; 0 means all.
+        cache: folder where a builder keeps what it measured (TensorRT's timing caches); None keeps nothing.
     """
 
     model: Path
@@ -54,6 +55,7 @@ class BuildRequest:
     options: Mapping[str, str] = field(default_factory=dict)
     threads: int = 0
     progress: Progress = no_progress
+    cache: Optional[Path] = None
 
 
 class Session:
