@@ -156,9 +156,7 @@ def _check_member(archive: Path, member: Member) -> None:
     is_typed = isinstance(name, str) and isinstance(size, int) and isinstance(digest, str)
     if not is_typed or isinstance(size, bool) or not 0 <= size < _MAX_FILE or len(digest) != 64:
         raise _refuse(archive, "a member has no proper name, size or digest", "name, bytes, sha256", repr(member)[:100])
-    path = PurePosixPath(name)
-    is_plain = bool(name) and str(path) == name and not path.is_absolute() and not {"..", "."} & set(path.parts)
-    if not is_plain or any(letter in name for letter in "\\\0") or not name.isprintable():
+    if {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable():
         raise _refuse(archive, "a member lies outside the bundle", "a plain relative path", repr(name)[:100])
     if name == MANIFEST and size > _MAX_MANIFEST:
         raise _refuse(archive, f"its {MANIFEST} is too large", f"at most {_MAX_MANIFEST} bytes", f"{size} bytes")

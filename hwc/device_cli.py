@@ -61,23 +61,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except MemoryError:
         short = EngineError("out of memory", do="stop other programs, add swap, or use a smaller batch")
         code = _report(short, as_json)
-    except ImportError as error:
-        if error.name not in ("numpy", "tensorrt", "tensorrt_rtx", "pycuda"):
-            raise
-        missing = EngineError(
-            f"the Python module '{error.name}' is missing or broken", got=str(error).splitlines()[0],
-            do="python3 hwc.pyz doctor tells what to install",
-        )  # fmt: skip
-        code = _report(missing, as_json)
     except Exception as error:  # the last net: a bug must still be one clear message
         if "--verbose" in words:
             traceback.print_exc()
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        wrapped = InternalError(
-            f"{type(error).__name__}: {error}", where=f"{place.filename}:{place.lineno} in {place.name}",
-            do="please report this with the command, its output with --verbose, and the bundle's manifest",
-        )  # fmt: skip
-        code = _report(wrapped, as_json)
+        code = _report(_explain(error), as_json)
     line = f"&&&& {'FAILED' if code else 'PASSED'} hwc{'.' + verb if verb else ''}"
     if as_json:
         _err(line)
@@ -95,6 +82,20 @@ def _run_verb(words: List[str]) -> int:
         raise UsageError("no verb was given", expected=", ".join(_VERBS), do="python3 hwc.pyz --help")
     verb: Any = _VERBS[args.verb]
     return int(verb(args))
+
+
+def _explain(error: Exception) -> HwcError:
+    """A module that the board lacks, or else a bug."""
+    if isinstance(error, ImportError) and error.name in ("numpy", "tensorrt", "tensorrt_rtx", "pycuda"):
+        return EngineError(
+            f"the Python module '{error.name}' is missing or broken", got=(str(error).splitlines() or [""])[0],
+            do="python3 hwc.pyz doctor tells what to install",
+        )  # fmt: skip
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return InternalError(
+        f"{type(error).__name__}: {error}", where=f"{place.filename}:{place.lineno} in {place.name}",
+        do="please report this with the command, its output with --verbose, and the bundle's manifest",
+    )  # fmt: skip
 
 
 def _make_parser() -> argparse.ArgumentParser:

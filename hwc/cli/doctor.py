@@ -32,7 +32,8 @@ def doctor(target: str, output_format: str) -> None:
     wanted = targets.load(target) if target else None
     differences = compare(wanted, facts) if wanted else ()
     # The same rows as `python3 hwc.pyz doctor`; what only a board needs is asked there.
-    checks = check_base(facts, cache) + (check_target(wanted, facts, wanted.engine) if wanted else [])
+    base = check_base(facts, cache)
+    checks = base + (check_target(wanted, facts, wanted.engine) if wanted else [])
     if output_format == "json":
         click.echo(
             json.dumps(
@@ -53,7 +54,7 @@ def doctor(target: str, output_format: str) -> None:
         for name, builds, runs in engines:
             click.echo(f"engine {name:<21} {'builds' if builds else 'does not build'} here, {_runs(runs, builds)}")
         click.echo(f"step cache {cache}")
-        for check in checks:
+        for check in base:
             click.echo(f"{check.status:<5} {check.name}: {check.message}" + (f"; {check.do}" if check.do else ""))
         for difference in differences:
             click.echo(f"differs from {target}: {difference.fact}: expected {difference.expected}, {difference.found}")

@@ -102,7 +102,10 @@ def _ask_module(name: str, run: Run) -> Optional[str]:
         return None
     except importlib.metadata.PackageNotFoundError:
         pass
-    if importlib.util.find_spec(name) is None:
+    try:
+        if importlib.util.find_spec(name) is None:
+            return None
+    except (ImportError, ValueError):  # a finder that refuses, or a module that was put there without a spec
         return None
     said = (run([sys.executable, "-c", f"import {name}; print({name}.__version__)"]) or "").strip()
     return said if _VERSION.match(said) else None
