@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -39,6 +40,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, do=f"{self.prog} --help")
+
+
+def start() -> int:
+    """`main` as a program of its own: SIGTERM ends it as Ctrl-C does, so that nothing half made is left."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    return main()
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -48,10 +48,10 @@ if sys.version_info < (3, 8):
     sys.stdout.write("&&&& FAILED hwc\\n")
     sys.exit(3)
 
-from hwc.device_cli import main
+from hwc.device_cli import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start())
 '''
 
 

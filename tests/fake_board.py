@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ INPUT, OUTPUT = TensorSpec("x", "float32", (2, 3)), TensorSpec("y", "float32", (
 ONNX = b"\x08\x08"  # ir_version 8 and nothing else: what a reader of the wire format takes for a model
 
 
-def plant_xavier(root: Path, *, files: Optional[Dict[str, str]] = None, commands: Optional[Dict[str, str]] = None) -> Path:
+def plant_xavier(root: Path, *, files: dict[str, str] | None = None, commands: dict[str, str] | None = None) -> Path:
     """Writes the board's tree; `files` and `commands` replace some of it."""
     for name, text in {**FILES, **(files or {})}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,9 +58,9 @@ def fact(value: Any) -> Fact:
     return Fact(value, "unit", "this test says so")
 
 
-def xavier_facts(**changed: Any) -> Dict[str, Fact]:
+def xavier_facts(**changed: Any) -> dict[str, Fact]:
     """What a probe of the board sees; None takes a fact away. Dots in names are written as two underscores."""
-    seen: Dict[str, Any] = {
+    seen: dict[str, Any] = {
         "machine.architecture": "aarch64", "jetson.soc": "tegra194", "software.tensorrt": "8.5.2.2",
         "software.l4t": "35.6.4", "software.cuda": "11.4.19", "software.python": "3.8.10", "gpu.name": "Xavier",
         "gpu.compute_capability": "7.2", "gpu.sm_count": 8, "jetson.power_mode": "MAXN",
@@ -78,7 +78,7 @@ def xavier_target(engine: str = "tensorrt") -> Target:
     return Target("test-xavier", "Test Xavier", "jetson", engine, {name: fact(value) for name, value in known.items()})
 
 
-def write_bundle(folder: Path, *, engine: str = "tensorrt", target: Optional[Target] = None, **request: Any) -> Path:
+def write_bundle(folder: Path, *, engine: str = "tensorrt", target: Target | None = None, **request: Any) -> Path:
     """A bundle whose model does y = 2 x, as its example arrays say; nobody parses the model."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(ONNX)
@@ -97,7 +97,7 @@ def write_bundle(folder: Path, *, engine: str = "tensorrt", target: Optional[Tar
     return folder
 
 
-def seal_bundle(folder: Path, backend: str = "tensorrt", target: Optional[Target] = None) -> None:
+def seal_bundle(folder: Path, backend: str = "tensorrt", target: Target | None = None) -> None:
     """Writes the manifest over the files that are there."""
     key = BuildKey("0" * 64, "test-xavier", f"{backend} 8.5.2", "fp16")
     engine = Engine(backend, "deferred", key, (), (INPUT,), (OUTPUT,), (), 0, None, None, 0.0, ())
@@ -115,9 +115,9 @@ class FakeBackend:
     """
 
     def __init__(self) -> None:
-        self.requests: List[Any] = []
-        self.factor: Optional[float] = 2.0
-        self.failure: Optional[BaseException] = None
+        self.requests: list[Any] = []
+        self.factor: float | None = 2.0
+        self.failure: BaseException | None = None
 
     def build(self, request: Any) -> Engine:
         unknown = set(request.options) - {"workspace_bytes", "builds", "calibration_cache", "dla_core"}
@@ -148,6 +148,6 @@ class _Doubler(Session):
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def run(self, feeds: Any) -> Dict[str, np.ndarray]:
+    def run(self, feeds: Any) -> dict[str, np.ndarray]:
         check_feeds(self.inputs, feeds)
         return {"y": (self.factor * feeds["x"]).astype(np.float32)}

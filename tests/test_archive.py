@@ -146,10 +146,10 @@ def test_the_forger_makes_sound_archives_too(bundle, tmp_path):
     assert content(tmp_path / "out") == content(bundle)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../evil", "plugins/../../evil", "/tmp/evil", "..", ".", "./evil", "a//b", "a/", "a\\b", "", "a\0b", "a\nb", "\ud800"],
-)
+OUTSIDE = ["../evil", "a/../../evil", "/tmp/evil", "..", ".", "./evil", "a//b", "a/", "a\\b", "", "a\0b", "a\nb", "\ud800"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_name_outside_the_bundle_is_refused(bundle, tmp_path, name):
     rows = [[name, 1, "0" * 64], [MANIFEST, 1, "0" * 64]]
     assert_refused(tmp_path, forge(members_of(bundle), listed=sorted(rows)), "outside the bundle")

@@ -211,7 +211,8 @@ def test_a_build_ends_although_nobody_listens_any_more(board, tmp_path):
         f"sys.exit(main(['build', {str(board)!r}]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), env=environment, stdout=subprocess.PIPE, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=str(ROOT), env=environment, stdout=subprocess.PIPE, check=False)
     assert done.returncode == 0 and b"&&&& PASSED hwc.build" in done.stdout
 
 

@@ -133,7 +133,8 @@ def test_an_engine_is_replaced_as_a_whole(store):
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="cannot write the engine store"), EngineStore(tmp_path / "file").lock(HERE, silent):
+    store = EngineStore(tmp_path / "file")
+    with pytest.raises(UsageError, match="cannot write the engine store"), store.lock(HERE, silent):
         pytest.fail("the block must not run")
 
 

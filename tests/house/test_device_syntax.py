@@ -273,6 +273,18 @@ def test_a_real_python_3_8_reads_a_manifest(python_3_8):
     run_3_8(python_3_8, "-c", READ, text=to_json(bundle))
 
 
+def test_a_real_python_3_8_runs_hwc_pyz(python_3_8, tmp_path):
+    from hwc.write_zipapp import write_zipapp
+
+    write_zipapp(tmp_path / "hwc.pyz")
+    for word in ("--version", "doctor"):
+        command = [python_3_8, str(tmp_path / "hwc.pyz"), word]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # This machine is no board, and its 3.8 may lack numpy: `doctor` must say so all the same.
+        assert done.returncode in (0, 1) and done.stdout.splitlines()[-1].startswith("&&&& "), done.stderr
+        assert done.stderr == ""
+
+
 def test_the_interpreter_of_the_tests_is_not_mistaken_for_3_8():
     assert sys.version_info >= (3, 10)
     assert find_python_3_8() != sys.executable

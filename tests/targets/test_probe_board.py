@@ -51,17 +51,21 @@ def test_the_library_without_python_bindings_is_a_tensorrt(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("changed", "locked"),
     [
-        ({"sys/class/devfreq/17000000.gv11b/min_freq": "114750000\n"}, False),
-        ({"sys/class/devfreq/17000000.gv11b/min_freq": "?\n"}, None),
-        ({"sys/class/devfreq/15880000.nvdla0/min_freq": "1\n", "sys/class/devfreq/15880000.nvdla0/max_freq": "2\n"}, True),
-        ({"sys/class/devfreq/gpu-gpc-0/min_freq": "1\n", "sys/class/devfreq/gpu-gpc-0/max_freq": "2\n"}, False),
+        ({"17000000.gv11b/min_freq": "114750000\n"}, False),
+        ({"17000000.gv11b/min_freq": "?\n"}, None),
+        ({"15880000.nvdla0/min_freq": "1\n", "15880000.nvdla0/max_freq": "2\n"}, True),
+        ({"gpu-gpc-0/min_freq": "1\n", "gpu-gpc-0/max_freq": "2\n"}, False),
     ],
 )
 def test_clocks_are_locked_when_no_gpu_domain_may_move(tmp_path, changed, locked):
-    assert values(plant_xavier(tmp_path, files=changed)).get("jetson.clocks_locked") is locked
+    files = {f"sys/class/devfreq/{name}": text for name, text in changed.items()}
+    assert values(plant_xavier(tmp_path, files=files)).get("jetson.clocks_locked") is locked
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"cuda": 1}', '{"cuda": {"version": 11}}', '{"cuda": {"version": "x"}}'])
+NO_VERSIONS = ["", "{", "[]", '{"cuda": 1}', '{"cuda": {"version": 11}}', '{"cuda": {"version": "x"}}']
+
+
+@pytest.mark.parametrize("text", NO_VERSIONS)
 def test_a_cuda_folder_that_says_nothing_leaves_the_word_to_the_driver(tmp_path, text):
     facts = probe(plant_xavier(tmp_path, files={"usr/local/cuda/version.json": text}))
     assert facts["software.cuda"].value == "11.4" and "driver" in facts["software.cuda"].source
