@@ -146,7 +146,7 @@ def test_the_forger_makes_sound_archives_too(bundle, tmp_path):
     assert content(tmp_path / "out") == content(bundle)
 
 
-OUTSIDE = ["../evil", "a/../../evil", "/tmp/evil", "..", ".", "./evil", "a//b", "a/", "a\\b", "", "a\0b", "a\nb", "\ud800"]
+OUTSIDE = ["../evil", "a/../../evil", "/evil", "..", ".", "./evil", "a//b", "a/", "a\\b", "", "a\0b", "a\nb", "\ud800"]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
