@@ -20,6 +20,8 @@ from hwc.serialize import from_json, to_json
 
 REQUEST = "build.json"
 ENGINES = ("tensorrt", "tensorrt_rtx")  # what a board builds; the other engines are built by `hwc compile`
+# Options whose values are names of files, separated by commas; libraries among them are code that is run.
+FILE_OPTIONS = ("calibration_cache", "dynamic_ranges", "static_plugins", "dynamic_plugins")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,12 @@ class BoardRequest:
     def files(self) -> Tuple[str, ...]:
         """Every file that the request names."""
         named = (self.model, *self.implicit.values(), *self.plugins, self.feeds, self.expected)
-        return tuple(name for name in named if name)
+        return tuple(name for name in (*named, *option_files(self.options)) if name)
+
+
+def option_files(options: Mapping[str, str]) -> Tuple[str, ...]:
+    """The files that options of a build name."""
+    return tuple(name for option in FILE_OPTIONS for name in options.get(option, "").split(",") if name)
 
 
 def write_request(folder: Path, request: BoardRequest) -> None:

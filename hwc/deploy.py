@@ -24,8 +24,8 @@ import numpy as np
 
 from hwc.array_file import load_arrays
 from hwc.artifacts import BuildKey, Bundle, Engine, Fact, Profile
-from hwc.board_request import BoardRequest, read_request
-from hwc.bundle import read_bundle, verify_bundle
+from hwc.board_request import BoardRequest, option_files, read_request
+from hwc.bundle import read_bundle, sha256_file, verify_bundle
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engine_store import CACHE, ENGINE, EngineStore, Stored
 from hwc.engines import base as engines
@@ -93,22 +93,31 @@ def prepare(folder: Path, facts: Mapping[str, Fact], choice: Optional[Choice] = 
     request = read_request(folder, bundle)
     model, options = _apply(choice or Choice(), request)
     names = [model, *external_files(folder / model), *request.plugins]
-    names += [options["calibration_cache"]] if "calibration_cache" in options else []
+    listed = [name for name in option_files(options) if name in bundle.files]
     strange = [name for name in names if name not in bundle.files]
     if strange:
         raise UsageError(f"the build needs '{strange[0]}', which the manifest does not list", do="compile again")
     wanted = Wanted(
-        model=hashlib.sha256("\n".join(bundle.files[name] for name in names).encode()).hexdigest(),
+        model=hashlib.sha256("\n".join(bundle.files[name] for name in names + listed).encode()).hexdigest(),
         precision=request.precision,
         shapes=", ".join(f"{spec.name}:{spec.dtype}:{format_shape(spec)}" for spec in bundle.inputs),
         options=options,
-        plugins=tuple(bundle.files[name] for name in request.plugins),
+        plugins=tuple(bundle.files[name] for name in request.plugins) + _digest_others(folder, bundle, options),
     )
     return Prepared(
         folder=folder, bundle=bundle, request=request, model=model, options=options, facts=facts,
         findings=tuple(check_target(bundle.target, facts, request.engine)),
         fingerprint=take_fingerprint(bundle.target, request.engine, facts, wanted),
     )  # fmt: skip
+
+
+def _digest_others(folder: Path, bundle: Bundle, options: Mapping[str, str]) -> Tuple[str, ...]:
+    """sha256 of the files that the user of the board names in options, beside those of the bundle."""
+    others = [folder / name for name in option_files(options) if name not in bundle.files]
+    missing = [str(path) for path in others if not path.is_file()]
+    if missing:
+        raise UsageError("a file that an option names is missing", where=missing[0], do="give its whole path")
+    return tuple(sha256_file(path) for path in others)
 
 
 def _apply(choice: Choice, request: BoardRequest) -> Tuple[str, Dict[str, str]]:

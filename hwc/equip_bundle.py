@@ -46,7 +46,7 @@ def equip_bundle(
         engine=engine.backend,
         model=MODEL,
         precision=rest if optimized.precision == "int8" else optimized.precision,
-        tolerance=optimized.precision,
+        tolerance="int8" if _is_quantized(stage / MODEL) else optimized.precision,
         options={name: value for name, value in engine.key.options if name != "threads"},  # of the CPU's engines
         why=dict(note.split(": ", 1) for note in reasons),
         implicit=implicit,
@@ -56,3 +56,10 @@ def equip_bundle(
     write_request(stage, request)
     write_zipapp(stage / ZIPAPP)
     return notes
+
+
+def _is_quantized(model: Path) -> bool:
+    """Whether Q/DQ carry integers through the graph, also where the user's own file brought them."""
+    import onnx_ir as ir
+
+    return any(node.op_type == "QuantizeLinear" for node in ir.load(model).graph.all_nodes())

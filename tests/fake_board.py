@@ -120,7 +120,8 @@ class FakeBackend:
         self.failure: BaseException | None = None
 
     def build(self, request: Any) -> Engine:
-        unknown = set(request.options) - {"workspace_bytes", "builds", "calibration_cache", "dla_core"}
+        known = {"workspace_bytes", "builds", "calibration_cache", "dla_core", "dynamic_plugins"}
+        unknown = set(request.options) - known
         if unknown:
             raise UsageError("the fake engine has no such option", got=", ".join(sorted(unknown)))
         self.requests.append(request)

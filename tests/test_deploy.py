@@ -14,6 +14,7 @@ from hwc.bundle import MANIFEST
 from hwc.deploy import Choice, build, judge, open_built, prepare, require_fit
 from hwc.engine_store import EngineStore
 from hwc.errors import EngineError, TargetError, UsageError
+from hwc.fingerprint import find_changes
 from hwc.profile.measure import MeasureOptions
 from tests.fake_board import FakeBackend, fact, seal_bundle, write_bundle, xavier_facts, xavier_target
 
@@ -200,6 +201,26 @@ def test_a_new_calibration_is_a_new_engine(tmp_path):
     (bundle / "calib.cache").write_text("TRT-8502-EntropyCalibration2\nx: 3c010205\n")
     seal_bundle(bundle)
     assert prepare(bundle, xavier_facts(), Choice("implicit")).fingerprint.key != before.key
+
+
+def test_a_bundle_may_name_no_library_that_it_does_not_hold(tmp_path):
+    bundle = write_bundle(tmp_path / "evil", options={"static_plugins": "/usr/lib/evil.so"})
+    with pytest.raises(UsageError, match="asks for what this bundle does not have") as caught:
+        prepare(bundle, xavier_facts())
+    assert "/usr/lib/evil.so" in caught.value.got
+
+
+def test_a_library_of_the_boards_user_counts_by_its_content(bundle, tmp_path):
+    library = tmp_path / "own.so"
+    library.write_bytes(b"one")
+    choice = Choice("explicit", {"dynamic_plugins": str(library)})
+    before = prepare(bundle, xavier_facts(), choice).fingerprint
+    library.write_bytes(b"two")
+    changes = find_changes(before, prepare(bundle, xavier_facts(), choice).fingerprint)
+    assert [change.field for change in changes] == ["plugins"]
+    library.unlink()
+    with pytest.raises(UsageError, match="an option names is missing"):
+        prepare(bundle, xavier_facts(), choice)
 
 
 def test_nothing_runs_that_was_not_built_and_the_difference_is_told(bundle, store, backend):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from hwc import equip_bundle as equipping
@@ -13,6 +14,8 @@ from hwc.capture import FEEDS
 from hwc.equip_bundle import CHECK_EXPECTED, CHECK_FEEDS, equip_bundle
 from hwc.optimize import EXPECTED, Optimized
 from hwc.write_zipapp import ZIPAPP, zipapp_bytes
+from tests.e2e.tiny_models import write_onnx
+from tests.engines.contract import quantized_conv_graph
 
 KEY = BuildKey("0" * 64, "xavier", "tensorrt 8.5.2", "fp16", (("threads", "2"), ("workspace_bytes", "64")))
 ENGINE = Engine("tensorrt", "deferred", KEY, (), (), (), (), 0, None, None, 0.0, (), (),
@@ -31,6 +34,7 @@ def optimized(tmp_path) -> Optimized:
 @pytest.fixture
 def stage(tmp_path):
     (tmp_path / "stage").mkdir()
+    write_onnx(tmp_path / "stage", name="model.onnx")
     return tmp_path / "stage"
 
 
@@ -48,7 +52,14 @@ def test_a_board_gets_program_request_and_arrays(optimized, stage):
     assert (found["precision"], found["tolerance"]) == ("fp16", "fp16")
 
 
+def test_integers_of_the_users_own_are_judged_as_integers(optimized, stage):
+    onnx.save(quantized_conv_graph(), str(stage / "model.onnx"))
+    equip_bundle(stage, ENGINE, dataclasses.replace(optimized, precision="fp32"), rest="fp32", implicit={})
+    assert (request(stage)["precision"], request(stage)["tolerance"]) == ("fp32", "int8")
+
+
 def test_integers_leave_the_precision_to_the_rest(optimized, stage):
+    onnx.save(quantized_conv_graph(), str(stage / "model.onnx"))
     integers = dataclasses.replace(optimized, precision="int8")
     implicit = {"model": "model.float.onnx", "calibration_cache": "calib.cache"}
     equip_bundle(stage, ENGINE, integers, rest="fp16", implicit=implicit)
@@ -60,9 +71,9 @@ def test_large_arrays_stay_behind_and_that_is_said(optimized, stage, monkeypatch
     monkeypatch.setattr(equipping, "CHECK_LIMIT", 100)
     (note,) = equip_bundle(stage, ENGINE, optimized, rest="fp32", implicit={})
     assert "cannot verify" in note and request(stage)["feeds"] == request(stage)["expected"] == ""
-    assert {path.name for path in stage.iterdir()} == {"build.json", ZIPAPP}
+    assert {path.name for path in stage.iterdir()} == {"build.json", "model.onnx", ZIPAPP}
 
 
 def test_an_engine_of_the_cpu_needs_nothing(optimized, stage):
     cpu = dataclasses.replace(ENGINE, backend="openvino")
-    assert equip_bundle(stage, cpu, optimized, rest="fp32", implicit={}) == () and list(stage.iterdir()) == []
+    assert equip_bundle(stage, cpu, optimized, rest="fp32", implicit={}) == () and len(list(stage.iterdir())) == 1

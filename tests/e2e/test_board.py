@@ -100,7 +100,7 @@ def test_a_bundle_for_the_cpu_holds_nothing_of_this(cpu_bundle):
 
 def test_the_board_builds_reuses_and_explains(xavier_bundle, board):
     built = board.build(xavier_bundle)
-    assert built["reused"] is False and built["state"] == "built" and built["kernels"] == 1 and built["differs"] == []
+    assert built["reused"] is False and built["state"] == "built" and built["kernels"] >= 1 and built["differs"] == []
     plan = json.loads((Path(built["engine_dir"]) / "engine.plan").read_text())
     assert "FP16" in plan["flags"] and plan["pools"]["WORKSPACE"] == 16383 << 20
     assert plan["profiles"] == [{"x": [[1, 8, 8, 8], [2, 8, 8, 8], [4, 8, 8, 8]]}]
