@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Mapping, Tuple
 
 from hwc.artifacts import Bundle
+from hwc.engines.tensorrt_options import FILES
 from hwc.errors import TargetError, UsageError
 from hwc.serialize import from_json, to_json
 
 REQUEST = "build.json"
 ENGINES = ("tensorrt", "tensorrt_rtx")  # what a board builds; the other engines are built by `hwc compile`
-# Options whose values are names of files, separated by commas; libraries among them are code that is run.
-FILE_OPTIONS = ("calibration_cache", "dynamic_ranges", "static_plugins", "dynamic_plugins")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class BoardRequest:
 
 
 def option_files(options: Mapping[str, str]) -> Tuple[str, ...]:
-    """The files that options of a build name."""
-    return tuple(name for option in FILE_OPTIONS for name in options.get(option, "").split(",") if name)
+    """The files that options of a build name; libraries among them are code that is run."""
+    return tuple(name for option in FILES for name in options.get(option, "").split(",") if name)
 
 
 def write_request(folder: Path, request: BoardRequest) -> None:

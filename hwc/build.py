@@ -19,6 +19,7 @@ from hwc.capture import FEEDS, MODEL, Captured
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engines import base as engines
 from hwc.engines.base import Progress
+from hwc.engines.tensorrt_options import FILES, key_parts
 from hwc.errors import EngineError, TargetError
 from hwc.limit_workspace import limit_workspace
 from hwc.optimize import EXPECTED, Optimized, narrow_plain, target_key
@@ -52,6 +53,7 @@ def build_engine(
     """
     key = _key(optimized.digest, optimized.precision, target, backend, options, threads)
     if backend == "tensorrt" and not _can_build_here(backend):
+        _refuse_files(options, target)
         return Built(optimized.folder, defer(optimized, key, target)), False
     step = key_of(to_json(key), target_key(target), own_source_digest(), installed_versions())
     kept = store.get("build", step)
@@ -59,7 +61,8 @@ def build_engine(
         with store.put("build", step) as folder:
             for name in (MODEL, *optimized.extra_files):
                 shutil.copyfile(optimized.folder / name, folder / name)
-            engine = engines.build(backend, _request(optimized, target, folder, key, options, threads, progress))
+            request = _request(optimized, target, folder, key, options, threads, progress)
+            engine = engines.build(backend, dataclasses.replace(request, cache=store.root / "timing"))
             engine = verify(engine, folder, optimized)
             (folder / _RECORD).write_text(to_json(engine))
         kept, was_kept = store.require("build", step), False
@@ -173,8 +176,21 @@ def _key(
 ) -> BuildKey:
     name = _DISTRIBUTIONS.get(backend, backend)
     version = dict(installed_versions()).get(name, "not installed")
-    chosen = tuple(sorted({**options, **({"threads": str(threads)} if threads else {})}.items()))
-    return BuildKey(digest, target.name, f"{backend} {version}", precision, chosen)
+    # Only TensorRT's options name files, and only from the command line, where they are absolute.
+    kept, plugins = key_parts(options, Path()) if backend.startswith("tensorrt") else (tuple(options.items()), ())
+    chosen = tuple(sorted({**dict(kept), **({"threads": str(threads)} if threads else {})}.items()))
+    return BuildKey(digest, target.name, f"{backend} {version}", precision, chosen, plugins=plugins)
+
+
+def _refuse_files(options: Mapping[str, str], target: Target) -> None:
+    """A file on this machine is nothing that the board's own build could read."""
+    named = [name for name in FILES if name in options]
+    if named:
+        raise TargetError(
+            f"the engine of {target.name} is built on the target, which cannot read files of this machine",
+            got=", ".join(f"{name}={options[name]}" for name in named),
+            do="put them into the bundle, and name them to the build on the board",
+        )
 
 
 def _can_build_here(backend: str) -> bool:

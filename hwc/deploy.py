@@ -4,7 +4,7 @@
     verify    the bundle is whole, and this machine is the one that it was compiled for
     build     the engine, or the one of the store whose fingerprint is equal; run on the example inputs where it can be
     run       one inference
-    profile   latency, every sample kept
+    profile   latency, and with a meter energy, every sample kept
 
 An engine never goes into the bundle, whose files are sealed by its manifest, but into the engine store. "verified" is
 said only of an engine that ran here and gave the outputs of the captured graph; what could not run stays "built".
@@ -23,17 +23,19 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from hwc.array_file import load_arrays
-from hwc.artifacts import BuildKey, Bundle, Engine, Fact, Profile
-from hwc.board_request import BoardRequest, option_files, read_request
-from hwc.bundle import read_bundle, sha256_file, verify_bundle
+from hwc.artifacts import BuildKey, Bundle, Engine, Fact
+from hwc.board_request import BoardRequest, read_request
+from hwc.bundle import read_bundle, verify_bundle
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engine_store import CACHE, ENGINE, EngineStore, Stored
 from hwc.engines import base as engines
 from hwc.engines.base import Progress, Session, format_shape, no_progress
 from hwc.engines.files import external_files
+from hwc.engines.tensorrt_options import key_parts
 from hwc.errors import EngineError, HwcError, TargetError, UsageError
 from hwc.fingerprint import Change, Fingerprint, Wanted, take_fingerprint
-from hwc.profile.measure import MeasureOptions, measure
+from hwc.profile.measure import MeasureOptions
+from hwc.profile.measure_power import IDLE_S, Measurement, measure_session
 from hwc.serialize import to_json
 from hwc.sessions import make_feeds
 from hwc.targets.check_machine import Check, check_target, failures
@@ -93,31 +95,22 @@ def prepare(folder: Path, facts: Mapping[str, Fact], choice: Optional[Choice] = 
     request = read_request(folder, bundle)
     model, options = _apply(choice or Choice(), request)
     names = [model, *external_files(folder / model), *request.plugins]
-    listed = [name for name in option_files(options) if name in bundle.files]
+    kept, plugins = key_parts(options, folder)  # what a file holds counts, not where it lies
     strange = [name for name in names if name not in bundle.files]
     if strange:
         raise UsageError(f"the build needs '{strange[0]}', which the manifest does not list", do="compile again")
     wanted = Wanted(
-        model=hashlib.sha256("\n".join(bundle.files[name] for name in names + listed).encode()).hexdigest(),
+        model=hashlib.sha256("\n".join(bundle.files[name] for name in names).encode()).hexdigest(),
         precision=request.precision,
         shapes=", ".join(f"{spec.name}:{spec.dtype}:{format_shape(spec)}" for spec in bundle.inputs),
-        options=options,
-        plugins=tuple(bundle.files[name] for name in request.plugins) + _digest_others(folder, bundle, options),
+        options=dict(kept),
+        plugins=(*(bundle.files[name] for name in request.plugins), *plugins),
     )
     return Prepared(
         folder=folder, bundle=bundle, request=request, model=model, options=options, facts=facts,
         findings=tuple(check_target(bundle.target, facts, request.engine)),
         fingerprint=take_fingerprint(bundle.target, request.engine, facts, wanted),
     )  # fmt: skip
-
-
-def _digest_others(folder: Path, bundle: Bundle, options: Mapping[str, str]) -> Tuple[str, ...]:
-    """sha256 of the files that the user of the board names in options, beside those of the bundle."""
-    others = [folder / name for name in option_files(options) if name not in bundle.files]
-    missing = [str(path) for path in others if not path.is_file()]
-    if missing:
-        raise UsageError("a file that an option names is missing", where=missing[0], do="give its whole path")
-    return tuple(sha256_file(path) for path in others)
 
 
 def _apply(choice: Choice, request: BoardRequest) -> Tuple[str, Dict[str, str]]:
@@ -252,15 +245,23 @@ def run(session: Session, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarr
 
 def profile(
     prepared: Prepared, session: Session, given: Mapping[str, np.ndarray], options: MeasureOptions, *,
-    progress: Progress = no_progress,
-) -> Profile:  # fmt: skip
-    """The latency of the engine, with the facts of this machine that decide it."""
-    feeds = make_feeds(session.inputs, given)
-    taken = measure(session, feeds, options, name=prepared.bundle.name, progress=progress)
+    power: str = "none", idle_s: float = IDLE_S, root: Path = Path("/"), progress: Progress = no_progress,
+) -> Measurement:  # fmt: skip
+    """Latency, and with a meter energy, of the engine, with the facts of this machine that decide them.
+
+    Args:
+        power, idle_s, root: see `measure_session`, and its errors.
+    """
+    taken = measure_session(
+        session, make_feeds(session.inputs, given), options, name=prepared.bundle.name,
+        target=prepared.bundle.target, power=power, idle_s=idle_s, root=root, progress=progress,
+    )  # fmt: skip
     seen = {key: prepared.facts[fact].value for key, fact in _PROFILE_FACTS.items() if fact in prepared.facts}
-    machine = {**dict(taken.machine), **{key: str(value) for key, value in seen.items()}}
+    machine = {**dict(taken.profile.machine), **{key: str(value) for key, value in seen.items()}}
     machine["engine"] = prepared.fingerprint.key[:12]
-    return dataclasses.replace(taken, machine=tuple(sorted(machine.items())))
+    return dataclasses.replace(
+        taken, profile=dataclasses.replace(taken.profile, machine=tuple(sorted(machine.items())))
+    )
 
 
 def _build_into(stage: Path, prepared: Prepared, builds: int, cache: Path, progress: Progress) -> Engine:

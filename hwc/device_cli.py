@@ -3,7 +3,7 @@
     doctor   what this machine is and what stands in the way    --bundle DIR also compares it with the bundle's target
     verify   the bundle is whole and this is its machine
     build    the engine, into the engine store
-    run      one inference                       profile   latency
+    run      one inference                       profile   latency, with --power energy too
 
 stdout holds the result: text, or one JSON document with --format json. On stderr: `hwc-progress 0.42 text` lines,
 remarks, and with --format json the last line. That line is trtexec's, `&&&& PASSED hwc.build` or `&&&& FAILED ...`.
@@ -141,6 +141,9 @@ def _make_parser() -> argparse.ArgumentParser:
     profile = add("profile", "Measure the engine's latency.", has_store=True)
     profile.add_argument("--duration", type=float, default=3.0, metavar="S", help="seconds to measure (3)")
     profile.add_argument("--warmup-ms", type=float, default=500.0, metavar="MS", help="shortest warm-up (500)")
+    profile.add_argument("--power", choices=("none", "auto", "rapl", "nvml", "tegrastats", "ina3221"), default="none",
+                         help="meter for power and energy; auto takes what fits the target (none)")
+    profile.add_argument("--idle", type=float, default=3.0, metavar="S", help="seconds of idle before, for --power (3)")
     profile.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all samples")
     for verb in (run, profile):
         verb.add_argument("--load-inputs", action="append", default=[], metavar="NAME:FILE", help=".npy, or one .npz")
@@ -266,8 +269,7 @@ def _profile(args: argparse.Namespace) -> int:
     from hwc.deploy import open_built, prepare, profile
     from hwc.engine_store import EngineStore
     from hwc.profile.measure import MeasureOptions
-    from hwc.profile.report import format_profile, summarize
-    from hwc.serialize import to_json
+    from hwc.profile.report_measurement import dump_measurements, format_measurement, summarize_measurement
     from hwc.sessions import check_output_file, staged_file
 
     if args.output is not None:
@@ -276,14 +278,15 @@ def _profile(args: argparse.Namespace) -> int:
     prepared = prepare(args.bundle, _probe(), _choice(args))
     given = load_inputs(args.load_inputs)
     with open_built(prepared, EngineStore(args.store.absolute()), _err) as session:
-        taken = profile(prepared, session, given, options, progress=_ProgressLines())
+        taken = profile(prepared, session, given, options, power=args.power, idle_s=args.idle, root=_root(),
+                        progress=_ProgressLines())  # fmt: skip
     if args.output is not None:
         with staged_file(args.output) as partial:
-            partial.write_text(json.dumps({"profiles": [json.loads(to_json(taken))], "ratio": None}, indent=1))
+            partial.write_text(json.dumps({**dump_measurements([taken]), "ratio": None}, indent=1))
     if args.format == "json":
-        _print_json({"profiles": [summarize(taken)], "ratio": None})
+        _print_json({"profiles": [summarize_measurement(taken)], "ratio": None})
     else:
-        print(format_profile(taken))
+        print(format_measurement(taken))
     return 0
 
 
@@ -305,10 +308,14 @@ def _choice(args: argparse.Namespace) -> Any:
 def _probe() -> Any:
     from hwc.targets.probe import probe
 
-    root = os.environ.get("HWC_BOARD_ROOT")
-    if root:
+    root = _root()
+    if root != Path("/"):
         _err(f"HWC_BOARD_ROOT: the machine that is looked at is {root}, not this one")
-    return probe(Path(root or "/"))
+    return probe(root)
+
+
+def _root() -> Path:
+    return Path(os.environ.get("HWC_BOARD_ROOT") or "/")
 
 
 def _count(text: str) -> int:

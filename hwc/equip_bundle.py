@@ -14,6 +14,7 @@ from pathlib import Path
 from hwc.artifacts import Engine
 from hwc.board_request import ENGINES, BoardRequest, write_request
 from hwc.capture import FEEDS, MODEL
+from hwc.engines.tensorrt_options import FILES
 from hwc.optimize import EXPECTED, Optimized
 from hwc.write_zipapp import ZIPAPP, write_zipapp
 
@@ -41,13 +42,18 @@ def equip_bundle(
     else:
         arrays = {}
         notes = (f"{size / 1e6:.0f} MB of example inputs and outputs stay here: the board cannot verify its engine",)
+    # Their digests are in the key and their names are not: they lie on this machine.
+    elsewhere = [name for name in FILES if name in dict(engine.key.options)]
+    if elsewhere:
+        notes += (f"built with files of this machine ({', '.join(elsewhere)}), which a board does not get from here",)
     reasons = [note for note in engine.notes if note.startswith("workspace_bytes: ")]
     request = BoardRequest(
         engine=engine.backend,
         model=MODEL,
         precision=rest if optimized.precision == "int8" else optimized.precision,
         tolerance="int8" if _is_quantized(stage / MODEL) else optimized.precision,
-        options={name: value for name, value in engine.key.options if name != "threads"},  # of the CPU's engines
+        # `threads` is of the CPU's engines.
+        options={name: value for name, value in engine.key.options if name not in ("threads", *elsewhere)},
         why=dict(note.split(": ", 1) for note in reasons),
         implicit=implicit,
         feeds=CHECK_FEEDS if arrays else "",

@@ -60,6 +60,16 @@ def open_bundle(folder: Path, *, engine: str = "", threads: int = 0, profile: bo
         yield session
 
 
+def runs_on(folder: Path, engine: str = "") -> Target:
+    """What the session of `open_bundle` with the same arguments runs on: the bundle's target, or this CPU.
+
+    Raises:
+        UsageError: not a bundle.
+    """
+    bundle = read_bundle(folder)
+    return bundle.target if not engine or engine == bundle.engine.backend else _HERE
+
+
 @contextlib.contextmanager
 def open_model(
     model: Path, inputs: Tuple[TensorSpec, ...], outputs: Tuple[TensorSpec, ...], engine: str, *, threads: int = 0,

@@ -198,6 +198,13 @@ def test_profile_writes_all_samples(board, call, tmp_path):
     assert code == 2 and "not a regular file" in err
 
 
+def test_a_meter_that_is_not_there_is_an_error_and_no_zero(board, call):
+    call("build", board)
+    code, out, err = call("profile", board, "--duration", "0.01", "--power", "ina3221")
+    assert code in (2, 3, 4) and "Error: " in err and "Traceback" not in err
+    assert out == "&&&& FAILED hwc.profile\n"
+
+
 def test_a_build_ends_although_nobody_listens_any_more(board, tmp_path):
     """A cut link closes stderr under the build; the engine must be there for the next try."""
     code = (

@@ -74,6 +74,12 @@ def test_large_arrays_stay_behind_and_that_is_said(optimized, stage, monkeypatch
     assert {path.name for path in stage.iterdir()} == {"build.json", "model.onnx", ZIPAPP}
 
 
+def test_files_of_this_machine_do_not_travel_and_that_is_said(optimized, stage):
+    key = dataclasses.replace(KEY, options=(("dynamic_plugins", "0123456789abcdef"), ("refit", "yes")))
+    (note,) = equip_bundle(stage, dataclasses.replace(ENGINE, key=key), optimized, rest="fp32", implicit={})
+    assert "dynamic_plugins" in note and request(stage)["options"] == {"refit": "yes"}
+
+
 def test_an_engine_of_the_cpu_needs_nothing(optimized, stage):
     cpu = dataclasses.replace(ENGINE, backend="openvino")
     assert equip_bundle(stage, cpu, optimized, rest="fp32", implicit={}) == () and len(list(stage.iterdir())) == 1

@@ -31,6 +31,12 @@ _ALIASES = {
     "--iterations": "--min-runs",
     "--int8": "--precision=int8",  # without --calibration-data refused there, with a next step
     "--bf16": "--precision=bf16",
+    "--use-dlacore": "--use-dla-core",
+    "--allow-gpufallback": "--gpu-fallback",
+    "--timing-cache-file": "--timing-cache",
+    "--hardware-compatibility-level": "--hardware-compatibility",
+    "--plugins": "--static-plugins",
+    "--set-plugins-to-serialize": "--dynamic-plugins",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from hwc.cli import builder_options as builder_flags
 from hwc.cli import options
 from hwc.cli.command import Command
 
@@ -32,7 +33,7 @@ from hwc.cli.command import Command
 @click.option("--normalize", multiple=True, metavar="INPUT:MEAN/STD[:uint8]", help=(
     "Fold (x - MEAN) / STD into the first layer, as in image:127,127,127/128,128,128:uint8."))  # fmt: skip
 @click.option("--engine-option", multiple=True, metavar="NAME=VALUE", help="Passed to the engine's builder.")
-@click.option("--builder-optimization-level", type=click.IntRange(0, 5), help="TensorRT: effort of the builder.")
+@builder_flags.builder
 @click.option("--compare-plain", is_flag=True, help="Also build the graph without any pass and report both.")
 @click.option("--calibration-data", default="", metavar="DATA",
               help="Samples for INT8: folder of images, .npz, .npy or file.py:generator; photos@0:300 is a slice.")
@@ -46,7 +47,7 @@ def compile_command(
     model: str, target: str, output: Path, precision: str, wants_fp16: bool, wants_best: bool,
     input_shapes: tuple[str, ...], min_shapes: tuple[str, ...], opt_shapes: tuple[str, ...],
     max_shapes: tuple[str, ...], engine: str, passes: tuple[str, ...], normalize: tuple[str, ...],
-    engine_option: tuple[str, ...], builder_optimization_level: int | None, compare_plain: bool,
+    engine_option: tuple[str, ...], builder_options: dict[str, str], compare_plain: bool,
     calibration_data: str, calibration_recipe: str, calibration_samples: int, calibration_method: str,
     improve: tuple[str, ...], rounding_seconds: float, validation_data: str, validation_recipe: str, metric: str,
     max_drop: float, drop_type: str, threads: int,
@@ -61,9 +62,8 @@ def compile_command(
 
     if wants_fp16 or wants_best:
         precision = "fp16" if wants_fp16 and not wants_best else "auto"
-    extra = options.parse_pairs(engine_option, "--engine-option")
-    if builder_optimization_level is not None:
-        extra["builder_optimization_level"] = str(builder_optimization_level)
+    extra = {**options.parse_pairs(engine_option, "--engine-option"), **builder_options}
+    precision = builder_flags.precision_with(precision, extra)
     request = CompileRequest(
         model=model,
         target=target,

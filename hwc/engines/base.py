@@ -83,6 +83,10 @@ class Session:
         """Kernels of the runs so far with `time_us`, or empty if the runtime cannot time layers."""
         return ()
 
+    def stage_times_ns(self) -> Dict[str, int]:
+        """Of the last run, in ns: "enqueue" (host), "h2d", "gpu" and "d2h"; empty if the runtime has no such stages."""
+        return {}
+
     def close(self) -> None:
         """Free device and host memory."""
 

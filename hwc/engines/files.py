@@ -20,7 +20,7 @@ import mmap
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, Sequence, Tuple, Union
+from typing import Dict, FrozenSet, Iterator, Sequence, Set, Tuple, Union
 
 from hwc.errors import EngineError, UsageError
 
@@ -47,12 +47,7 @@ def external_files(model: Path) -> Tuple[str, ...]:
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             names = sorted(set(_locations(data, 0, len(data), "model")))
     except (OSError, ValueError, IndexError) as error:
-        raise UsageError(
-            f"cannot read the ONNX file {model.name}",
-            where=str(model),
-            got=f"{type(error).__name__}: {error}",
-            do="export the model again; the file may be truncated",
-        ) from None
+        raise _unreadable(model, error) from None
     for name in names:
         # A hostile model must not make us copy, or later read, files from elsewhere on this machine.
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -63,6 +58,42 @@ def external_files(model: Path) -> Tuple[str, ...]:
                 do="save the model with its external data beside it",
             )
     return tuple(names)
+
+
+def scan_model(model: Path) -> Tuple[FrozenSet[int], FrozenSet[str]]:
+    """(types of the tensors that the file holds, as onnx.TensorProto.DataType numbers; names of its operators).
+
+    Raises:
+        UsageError: the file cannot be read or is not an ONNX file.
+    """
+    types: Set[int] = set()
+    operators: Set[str] = set()
+    try:
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _scan(data, 0, len(data), "model", types, operators)
+    except (OSError, ValueError, IndexError) as error:
+        raise _unreadable(model, error) from None
+    return frozenset(types), frozenset(operators)
+
+
+def _scan(data: Buffer, start: int, end: int, message: str, types: Set[int], operators: Set[str]) -> None:
+    for number, wire, low, high in _fields(data, start, end):
+        if message == "tensor" and number == 2 and wire == 0:
+            types.add(_varint(data, low)[0])
+        elif message == "node" and number == 4 and wire == 2:
+            operators.add(data[low:high].decode())
+        inner = _PATHS.get(message, {}).get(number)
+        if inner is not None and wire == 2:
+            _scan(data, low, high, inner, types, operators)
+
+
+def _unreadable(model: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"cannot read the ONNX file {model.name}",
+        where=str(model),
+        got=f"{type(error).__name__}: {error}",
+        do="export the model again; the file may be truncated",
+    )
 
 
 def _locations(data: Buffer, start: int, end: int, message: str) -> Iterator[str]:

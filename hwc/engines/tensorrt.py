@@ -1,50 +1,45 @@
 """TensorRT and TensorRT for RTX: builds in a child process and reads back what was built.
 
 The Python module is that of the backend: `tensorrt_rtx` builds ahead of time for the target's compute capability and
-needs no GPU; `tensorrt` builds for the GPU it runs on. The ONNX file and
-engine.request.json stay in the bundle, so that `Engine.command`, run in the bundle folder, builds the same plan again.
+needs no GPU; `tensorrt` builds for the GPU it runs on. Where the module is missing on a board, `trtexec` builds in its
+place. The ONNX file and engine.request.json stay in the bundle, so that `Engine.command`, run in the bundle folder,
+builds the same plan again.
 
-Options, all optional: typing = strong|weak, workspace_bytes, builder_optimization_level = 0..5,
-allow_tf32 = yes, dla_core = 0|1, gpu_fallback = yes, allow_int8_convolution = yes (TensorRT for RTX builds INT8
-convolutions although its support matrix has none; whether they run is not known here).
+The options are those of `tensorrt_options`, and `allow_int8_convolution` (TensorRT for RTX builds INT8 convolutions
+although its support matrix has none; whether they run is not known here). With `builds=K` the best of K is kept.
 
-Limits: sessions are not opened here yet; an engine is "built" and never more. This file is part of the device half:
-Python 3.8.
+A steps' order: check what was asked, place the files, build (once or K times), read back, rank, keep.
+This file is part of the device half: Python 3.8.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gzip
-import json
-import os
-import subprocess
-import sys
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-import hwc
-from hwc import errors
-from hwc.artifacts import Engine, Kernel, TensorSpec
+from hwc.artifacts import Engine
+from hwc.engines import cuda_memory, trtexec
 from hwc.engines.base import BuildRequest, Progress, Session
-from hwc.engines.files import copy_model, external_files, require_files, staging
-from hwc.engines.inspect import check_precision, count_precisions, require_precision
-from hwc.engines.tensorrt_child import LAYERS, LOG, PLAN, PROGRESS, RESULT, last_errors
-from hwc.engines.tensorrt_log import (
-    count_fills,
-    kernels_from_layers,
-    layers_from_inspector,
-    layers_from_log,
-    memory_from_log,
-)
+from hwc.engines.files import require_files, staging
+from hwc.engines.inspect import count_precisions, require_precision
+from hwc.engines.tensorrt_child import LAYERS, LOG, PLAN
+from hwc.engines.tensorrt_options import Options, read_options
+from hwc.engines.tensorrt_place import REQUEST, place_request
+from hwc.engines.tensorrt_rank import choose_best
+from hwc.engines.tensorrt_read_back import ReadBack, read_back
+from hwc.engines.tensorrt_run import run_child, take_away
+from hwc.engines.tensorrt_session import TensorrtSession, measure_latency_ms
+from hwc.engines.tensorrt_timing import TimingFiles, keep_timing, machine_folder, timing_files
 from hwc.errors import EngineError, TargetError, UsageError
 
 NAME = "tensorrt"
-REQUEST, LOG_GZ = "engine.request.json", "engine.log.gz"
+LOG_GZ = "engine.log.gz"
 _FAMILIES = ("geforce", "datacenter", "jetson")
-_YES_NO = ("allow_tf32", "gpu_fallback", "allow_int8_convolution")
-_NUMBERS = ("workspace_bytes", "builder_optimization_level", "dla_core")
+_HISTORY = "builds.jsonl"
 
 
 def build(request: BuildRequest) -> Engine:
@@ -61,7 +56,7 @@ def build(request: BuildRequest) -> Engine:
 def build_with(module: str, request: BuildRequest) -> Engine:
     """`build` with that Python module, "tensorrt" or "tensorrt_rtx", whose API is one."""
     require_precision(request.precision)
-    _check_options(request)
+    options = read_options(request.options)
     if request.target.family not in _FAMILIES:
         raise TargetError(
             f"{request.target.name} has no NVIDIA GPU",
@@ -70,57 +65,59 @@ def build_with(module: str, request: BuildRequest) -> Engine:
             do=f"use the {request.target.engine} engine",
         )
     capability = _compute_capability(request) if module == "tensorrt_rtx" else ""
+    tool = trtexec.choose_driver(module, options.driver)
     started = time.monotonic()
-    model = _place_model(request)
-    content = {
-        "module": module,
-        "model": model[0],
-        "inputs": [_spec(spec) for spec in request.inputs],
-        "outputs": [_spec(spec) for spec in request.outputs],
-        "precision": request.precision,
-        "compute_capability": capability,
-        "options": dict(request.options),
-    }
+    placed = place_request(module, request, options, capability)
+    count = options.number("builds", 1)
+    timing = timing_files(request.cache, request.options.get("timing_cache", ""), request.key, count)
     with staging(request.out_dir) as folder:
-        (folder / REQUEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    command = ("python3", "-m", "hwc.engines.tensorrt_child", REQUEST)
-    with staging(request.out_dir) as folder:
-        result = _run_child(request.out_dir / REQUEST, folder, request.progress, command)
-        kernels, notes, memory = _read_back(folder, request, result)
-        files = [PLAN, LOG_GZ, REQUEST, *model] + [LAYERS] * (folder / LAYERS).is_file()
-        # mtime 0: equal builds give equal files.
-        (folder / LOG_GZ).write_bytes(gzip.compress((folder / LOG).read_bytes(), mtime=0))
-        (folder / LOG).unlink()
-        (folder / RESULT).unlink()
-        (folder / "stderr.txt").unlink()
-        size_bytes = (folder / PLAN).stat().st_size
+        builds: List[ReadBack] = []
+        for index in range(count):
+            place = folder if count == 1 else folder / f"build-{index}"
+            place.mkdir(exist_ok=True)
+            progress = _part(request.progress, index, count)
+            built, command = _build_once(module, request, options, tool, place, progress, timing)
+            builds.append(built)
+        best, notes = (0, ()) if count == 1 else choose_best(builds)
+        measured = take_away(builds[best].folder)
+        if timing.write is not None and measured.is_file():
+            keep_timing(measured, timing.write)
+        _keep_only(folder, builds[best].folder)
+        names = [PLAN, LOG_GZ, REQUEST, *placed] + [LAYERS] * (folder / LAYERS).is_file()
     # The builder's own phases may end before their last step, and old versions report none.
     request.progress("done", 1.0)
+    kept = builds[best]
     return Engine(
         backend=module,
         state="built",
         key=request.key,
-        files=tuple(files),
+        files=tuple(dict.fromkeys(names)),
         inputs=request.inputs,
         outputs=request.outputs,
-        kernels=kernels,
-        size_bytes=size_bytes,
-        activation_bytes=memory["activation_bytes"],
-        weight_bytes=memory["weight_bytes"],
+        kernels=kept.kernels,
+        size_bytes=kept.size_bytes,
+        activation_bytes=kept.activation_bytes,
+        weight_bytes=kept.weight_bytes,
         build_seconds=time.monotonic() - started,
         command=command,
-        precision_built=count_precisions(kernels),
-        notes=notes,
+        precision_built=count_precisions(kept.kernels),
+        notes=(*kept.notes, timing.note, *notes),
     )
 
 
-def open_session(engine: Engine, folder: Path) -> Session:
-    """Refuses: no TensorRT engine is run by this version.
+def open_session(engine: Engine, folder: Path, activation_memory: str = "engine") -> Session:
+    """Loads the plan on this machine's GPU.
+
+    Args:
+        activation_memory: "engine" lets TensorRT allocate it, "caller" allocates it here, where it can be counted
+            and shared.
 
     Raises:
-        TargetError: this machine has no CUDA GPU.
-        EngineError: it has one, but the session is not written yet; or a file is missing.
+        TargetError: this machine has no CUDA GPU, or its TensorRT has no tensors by name (before 8.5).
+        EngineError: a file is missing, or TensorRT does not load the plan.
     """
+    if activation_memory not in ("engine", "caller"):
+        raise UsageError("no such owner of activations", expected="engine or caller", got=activation_memory)
     require_files(folder, engine.files)
     if not has_cuda_gpu():
         raise TargetError(
@@ -130,38 +127,72 @@ def open_session(engine: Engine, folder: Path) -> Session:
             got="no CUDA driver or no device",
             do="copy the bundle to the target and run it there",
         )
-    raise EngineError(
-        f"this version of hwc does not run {engine.backend} engines yet",
-        do=f"run {PLAN} with the runtime's own tool (trtexec --loadEngine, or tensorrt_rtx --loadEngine)",
-    )
+    if not trtexec.has_module(engine.backend):
+        raise EngineError(
+            f"the Python module '{engine.backend}' is not installed, so no session can be opened",
+            do=f"run {PLAN} with the runtime's own tool (trtexec --loadEngine={PLAN})",
+        )
+    return TensorrtSession(engine, folder, owns_activations=activation_memory == "caller")
 
 
 def has_cuda_gpu() -> bool:
     """Whether the CUDA driver is here and finds a device."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return cuda_memory.has_cuda_gpu()
 
 
-def _check_options(request: BuildRequest) -> None:
-    options: Mapping[str, str] = request.options
-    unknown = sorted(set(options) - {"typing", *_YES_NO, *_NUMBERS})
-    wrong = [
-        f"{name}={value}"
-        for name, value in sorted(options.items())
-        if (name in _YES_NO and value not in ("yes", "no"))
-        or (name in _NUMBERS and not value.isdigit())
-        or (name == "typing" and value not in ("strong", "weak"))
-    ]
-    if unknown or wrong:
-        raise UsageError(
-            "the tensorrt engine has no such option",
-            expected=f"typing=strong|weak, {'|'.join(_YES_NO)}=yes|no, {'|'.join(_NUMBERS)}=<number>",
-            got=", ".join(unknown + wrong),
+def _build_once(
+    module: str, request: BuildRequest, options: Options, tool: Optional[Path], folder: Path, progress: Progress,
+    timing: TimingFiles,
+) -> Tuple[ReadBack, Tuple[str, ...]]:  # fmt: skip
+    """One build, read back; and the command that repeats it in the bundle folder."""
+    is_contest = options.number("builds", 1) > 1
+    if tool is not None:
+        result, command = trtexec.run_trtexec(
+            tool, request, options, folder, progress=progress, timing=timing, is_timed=is_contest
         )
+        built = read_back(folder, request, result)
+    else:
+        command = ("python3", "-m", "hwc.engines.tensorrt_child", REQUEST)
+        history = None if request.cache is None else machine_folder(request.cache, request.key) / _HISTORY
+        result = run_child(request.out_dir / REQUEST, folder, progress, command, timing, history)
+        built = read_back(folder, request, result)
+        if is_contest and has_cuda_gpu():
+            built = replace(built, latency_ms=_measure(module, request, folder))
+    # mtime 0: equal builds give equal files.
+    (folder / LOG_GZ).write_bytes(gzip.compress((folder / LOG).read_bytes(), mtime=0))
+    return built, command
+
+
+def _measure(module: str, request: BuildRequest, folder: Path) -> Optional[float]:
+    """Median GPU time of the plan in `folder`; None where this GPU cannot load it (built for another one)."""
+    files: Dict[str, Any] = {"files": (PLAN,), "kernels": (), "command": (), "size_bytes": 0, "build_seconds": 0.0}
+    engine = Engine(
+        backend=module, state="built", key=request.key, inputs=request.inputs, outputs=request.outputs,
+        activation_bytes=None, weight_bytes=None, **files,
+    )  # fmt: skip
+    try:
+        session = TensorrtSession(engine, folder, request_folder=request.out_dir)
+        with session:
+            return measure_latency_ms(session)
+    except EngineError:
+        return None
+
+
+def _keep_only(folder: Path, kept: Path) -> None:
+    """Leaves only the files of the kept build in the staging folder."""
+    if kept == folder:
+        return
+    for path in sorted(kept.iterdir()):
+        path.replace(folder / path.name)
+    for place in [path for path in folder.iterdir() if path.is_dir()]:
+        shutil.rmtree(str(place))
+
+
+def _part(progress: Progress, index: int, count: int) -> Progress:
+    """Progress of one of several builds."""
+    if count == 1:
+        return progress
+    return lambda what, fraction: progress(f"build {index + 1} of {count}: {what}", (index + fraction) / count)
 
 
 def _compute_capability(request: BuildRequest) -> str:
@@ -195,109 +226,3 @@ def _compute_capability(request: BuildRequest) -> str:
             f"the compute capability of {target.name} is unknown", source=fact.source, do="add it to the target's file"
         )
     return "SM" + str(fact.value).replace(".", "")
-
-
-def _place_model(request: BuildRequest) -> Tuple[str, ...]:
-    """Names of the ONNX file and its external data relative to `out_dir`; copied there unless they lie there."""
-    try:
-        relative = request.model.resolve().relative_to(request.out_dir.resolve())
-    except ValueError:
-        with staging(request.out_dir) as folder:
-            return copy_model(request.model, folder)
-    return (relative.as_posix(), *((relative.parent / name).as_posix() for name in external_files(request.model)))
-
-
-def _spec(spec: TensorSpec) -> Dict[str, Any]:
-    open_shape = [dim if isinstance(dim, int) else -1 for dim in spec.shape]
-    ranges = {which: list(spec.at(which)) for which in ("min", "opt", "max")}
-    return {"name": spec.name, "dtype": spec.dtype, "shape": open_shape, **ranges}
-
-
-def _run_child(path: Path, out: Path, progress: Progress, command: Tuple[str, ...]) -> Dict[str, Any]:
-    """Runs the build child; its result.
-
-    Raises:
-        HwcError: what the child reported.
-        EngineError: it ended without a report: a crash, or the machine ran out of memory.
-    """
-    # The child must find this very hwc, also when it lies in a zipapp or a folder that is not installed.
-    root = str(Path(hwc.__file__ or "").resolve().parent.parent)
-    paths = [root] + [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    arguments = [sys.executable, *command[1:-1], str(path), "--out", str(out), "--with-parent"]
-    with (out / "stderr.txt").open("wb") as stderr:
-        child = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment
-        )
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                words = line.decode(errors="replace").split(None, 2)
-                if len(words) == 3 and words[0] == PROGRESS:
-                    progress(words[2].strip(), float(words[1]))
-            code = child.wait()
-        finally:
-            # Only our own child, and only if we leave before it does (an interrupt).
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
-    result: Dict[str, Any] = {}
-    if (out / RESULT).is_file():
-        result = json.loads((out / RESULT).read_text())
-    if "error" in result:
-        raise _reported(result["error"])
-    if code != 0 or not result or not (out / PLAN).is_file():
-        said = (out / "stderr.txt").read_text(errors="replace").strip().splitlines()[-3:]
-        raise EngineError(
-            "the TensorRT builder crashed" if code < 0 else "the TensorRT builder ended without a result",
-            where=f"signal {-code}" if code < 0 else f"exit code {code}",
-            got=" | ".join([last_errors(out / LOG), *said]),
-            do=f"to reproduce it, run in {path.parent}: {' '.join(command)}",
-        )
-    return result
-
-
-def _reported(error: Dict[str, Any]) -> errors.HwcError:
-    kind = getattr(errors, str(error["error"]))
-    fields = {key: str(value) for key, value in error.items() if key in ("where", "expected", "got", "do", "source")}
-    raised = kind(str(error["what"]), **fields)
-    assert isinstance(raised, errors.HwcError)
-    return raised
-
-
-def _read_back(
-    folder: Path, request: BuildRequest, result: Dict[str, Any]
-) -> Tuple[Tuple[Kernel, ...], Tuple[str, ...], Dict[str, Optional[int]]]:
-    """Kernels, notes and memory of the plan, from the inspector where a GPU could load it, else from the log.
-
-    Raises:
-        TargetError: the engine's arithmetic is not what was asked.
-        EngineError: neither can be read.
-    """
-    log = (folder / LOG).read_text(encoding="utf-8", errors="replace")
-    inspected = (folder / LAYERS).is_file()
-    layers = layers_from_inspector((folder / LAYERS).read_text()) if inspected else layers_from_log(log)
-    kernels = kernels_from_layers(layers)
-    fast = [layer for layer in layers if "tf32" in layer.tactic.lower()]
-    if fast and request.options.get("allow_tf32") != "yes":
-        raise TargetError(
-            "TensorRT chose TF32 although it was switched off",
-            where=f"layer '{fast[0].name}'",
-            expected="fp32 arithmetic",
-            got=fast[0].tactic,
-            do="ask for allow_tf32=yes if 10 bits of mantissa are enough",
-        )
-    memory = memory_from_log(log)
-    if memory["activation_bytes"] is None and result["device_bytes"] is not None:
-        memory["activation_bytes"] = int(result["device_bytes"])
-    notes: List[str] = [
-        f"{result['module']} {result['version']}, {'strongly' if result['is_strongly_typed'] else 'weakly'} typed, "
-        f"TF32 {'on' if result['tf32'] else 'off'}",
-        f"kernels read from the {'engine inspector' if inspected else 'build log'}; "
-        f"{len(layers) - len(kernels)} layers are bookkeeping (signal, wait, shape_call, NoOp)",
-        f"{count_fills(layers)} of {len(kernels)} kernels only fill a constant",
-    ]
-    return kernels, (*notes, *check_precision(request.precision, kernels, result["module"])), memory

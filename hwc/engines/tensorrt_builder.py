@@ -1,11 +1,15 @@
-"""The steps from an ONNX file to a configured TensorRT builder.
+"""The steps from an ONNX file to a TensorRT network with its profiles.
 
 One code for the modules `tensorrt_rtx` and `tensorrt` 8.5 to 11: it asks the installed module what it has (`hasattr`)
 and never compares versions, since what exists where is not ordered (DLA vanished in 10.8 and came back in 11.4.1).
 What is asked and missing is an error.
 
-Precision: where the module has strongly typed networks, the graph's types are the engine's types and no flag is set;
-TensorRT 8.5 and 8.6 know only flags, which permit a type and do not promise it. TF32 is off unless asked.
+Typing: where the module has strongly typed networks, the graph's types are the engine's types and no flag is set (11
+has nothing else); TensorRT 8 knows only flags, which permit a type and do not promise it. In between, a network is
+weakly typed if it must be: an FP32 graph that shall become FP16, INT8 scales beside the graph, or the DLA, which takes
+strongly typed networks from 11.4.1 only (https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/inference-library/
+dla-strongly-typed-networks.html). So `--fp16` and `--int8` mean the same on every version.
+
 Sources: https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/ and NvInfer.h of the releases' tags.
 
 This file is part of the device half: Python 3.8, standard library only; the module is an argument.
@@ -16,14 +20,16 @@ This file is part of the device half: Python 3.8, standard library only; the mod
 from __future__ import annotations
 
 import importlib
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from hwc.engines.tensorrt_options import Options, Profile
 from hwc.errors import EngineError, TargetError, UsageError
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "UINT8": "uint8"}
 _DTYPES.update(INT32="int32", INT64="int64", BOOL="bool")
+_TYPE_NAMES = {"fp16": "HALF", "bf16": "BF16"}
 
 
 def load_module(name: str) -> Any:
@@ -43,15 +49,69 @@ def load_module(name: str) -> Any:
         ) from None
 
 
-def typing_of(trt: Any, options: Dict[str, str]) -> Tuple[bool, int]:
+def has_weak_typing(trt: Any) -> bool:
+    """Whether types may be asked for by flags: up to TensorRT 10, never in TensorRT for RTX."""
+    return hasattr(trt.BuilderFlag, "FP16")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A network and what made it. The parser owns the weights, so it must live until the build is done."""
+
+    network: Any
+    parser: Any
+    is_strong: bool
+    notes: Tuple[str, ...] = ()
+
+
+def make_network(trt: Any, builder: Any, logger: Any, model: Path, options: Options, precision: str) -> Parsed:
+    """The network of that file, strongly typed where the module can and the graph carries `precision`.
+
+    Raises:
+        TargetError: an operator, or a typing or a precision that this module cannot give this graph.
+        UsageError: the file cannot be read.
+    """
+    needs_weak = options.has_calibration or "dla_core" in dict(options.numbers)
+    default = "weak" if needs_weak and has_weak_typing(trt) else ""
+    is_strong, flags = typing_of(trt, options.typing or default)
+    network = builder.create_network(flags)
+    parser = parse(trt, network, logger, model)
+    lacks = is_strong and precision in _TYPE_NAMES and not carries_type(trt, network, precision)
+    if not lacks or options.typing:
+        return Parsed(network, parser, is_strong)
+    if not has_weak_typing(trt):
+        raise TargetError(
+            f"the graph holds no {precision} tensor, and this TensorRT takes types from the graph alone",
+            got=f"{trt.__name__} {trt.__version__}", expected=f"a graph that hwc converted to {precision}",
+            do="compile the model for this target again: the bundle was made for an older TensorRT",
+        )  # fmt: skip
+    _, flags = typing_of(trt, "weak")
+    network = builder.create_network(flags)
+    parser = parse(trt, network, logger, model)
+    note = f"the graph is FP32, so {precision} is asked for by a flag, in a weakly typed network"
+    return Parsed(network, parser, False, (note,))
+
+
+def carries_type(trt: Any, network: Any, precision: str) -> bool:
+    """Whether any tensor of the network has that precision's type; True where no float is in it at all."""
+    names = set()
+    for index in range(network.num_inputs):
+        names.add(network.get_input(index).dtype.name)
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        names |= {layer.get_output(output).dtype.name for output in range(layer.num_outputs)}
+    return _TYPE_NAMES[precision] in names or "FLOAT" not in names
+
+
+def typing_of(trt: Any, asked: str = "") -> Tuple[bool, int]:
     """(strongly typed, the flags of create_network). Strong wherever the module has it, unless asked otherwise.
 
     Raises:
         TargetError: the asked typing does not exist in this module.
     """
     names = trt.NetworkDefinitionCreationFlag
-    has_strong, has_weak = hasattr(names, "STRONGLY_TYPED"), hasattr(trt.BuilderFlag, "FP16")
-    asked = options.get("typing", "strong" if has_strong else "weak")
+    has_strong, has_weak = hasattr(names, "STRONGLY_TYPED"), has_weak_typing(trt)
+    asked = asked or ("strong" if has_strong else "weak")
     if (asked == "strong" and not has_strong) or (asked == "weak" and not has_weak):
         raise TargetError(
             f"this TensorRT has no {asked}ly typed networks",
@@ -65,15 +125,15 @@ def typing_of(trt: Any, options: Dict[str, str]) -> Tuple[bool, int]:
     return asked == "strong", flags
 
 
-def parse(trt: Any, network: Any, logger: Any, model: Path) -> None:
-    """Fills `network` from the ONNX file.
+def parse(trt: Any, network: Any, logger: Any, model: Path) -> Any:
+    """Fills `network` from the ONNX file; the parser.
 
     Raises:
         TargetError: an operator is not supported; names it, its node and the parser's words.
     """
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(model)):
-        return
+        return parser
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     if not errors:
         raise UsageError("TensorRT cannot read this ONNX file", where=model.name, do="check it with `hwc inspect`")
@@ -143,72 +203,30 @@ def is_quantized(trt: Any, network: Any) -> bool:
     return kind is not None and any(network.get_layer(index).type == kind for index in range(network.num_layers))
 
 
-def configure(trt: Any, builder: Any, config: Any, request: Dict[str, Any], is_strong: bool, has_int8: bool) -> None:
-    """Sets every option of the request on `config`.
+def add_profiles(
+    builder: Any, config: Any, network: Any, inputs: Sequence[Dict[str, Any]], extra: Sequence[Profile] = ()
+) -> int:
+    """One optimization profile over all inputs that the network leaves open, then the extra ones; their number.
 
     Raises:
-        TargetError: a flag, device or compute capability that this module or machine does not have.
+        UsageError: an extra profile names no open input, or leaves one out.
+        EngineError: TensorRT refuses a profile.
     """
-    options = request["options"]
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if "workspace_bytes" in options:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options["workspace_bytes"]))
-    if "builder_optimization_level" in options:
-        _require(trt, config, "builder_optimization_level")
-        config.builder_optimization_level = int(options["builder_optimization_level"])
-    # On by default, and a silent loss of 13 bits of fp32's mantissa.
-    if hasattr(trt.BuilderFlag, "TF32") and options.get("allow_tf32") != "yes":
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if not is_strong:
-        wanted = {"fp16": ["FP16"], "bf16": ["BF16"], "fp32": []}[request["precision"]] + ["INT8"] * has_int8
-        for name in wanted:
-            _require(trt, trt.BuilderFlag, name)
-            config.set_flag(getattr(trt.BuilderFlag, name))
-    if "dla_core" in options:
-        _use_dla(trt, builder, config, options)
-    if request["compute_capability"]:
-        _require(trt, trt, "ComputeCapability")
-        name = request["compute_capability"]
-        if name not in trt.ComputeCapability.__members__:
-            known = [key for key in trt.ComputeCapability.__members__ if key.startswith("SM")]
-            raise TargetError(
-                f"{trt.__name__} {trt.__version__} builds nothing for {name}",
-                expected=", ".join(known),
-                got=name,
-                do="choose a target with one of these, or its own TensorRT",
-            )
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(trt.ComputeCapability.__members__[name], 0)
-
-
-def _use_dla(trt: Any, builder: Any, config: Any, options: Dict[str, str]) -> None:
-    core, cores = int(options["dla_core"]), int(getattr(builder, "num_DLA_cores", 0))
-    if core >= cores:
-        raise TargetError(
-            f"there is no DLA core {core} here",
-            got=f"{cores} DLA cores with {trt.__name__} {trt.__version__}",
-            do="drop dla_core; TensorRT 10.8 to 11.3 has no DLA even on boards that have one",
-        )
-    config.default_device_type, config.DLA_core = trt.DeviceType.DLA, core
-    if options.get("gpu_fallback") == "yes":
-        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-
-
-def _require(trt: Any, owner: Any, name: str) -> None:
-    if not hasattr(owner, name):
-        raise TargetError(
-            f"this TensorRT has no {name}", got=f"{trt.__name__} {trt.__version__}", do="do not ask for it"
-        )
-
-
-def add_profile(builder: Any, config: Any, network: Any, inputs: Sequence[Dict[str, Any]]) -> None:
-    """One optimization profile over all inputs that the network leaves open."""
-    shapes = {spec["name"]: spec for spec in inputs}
-    profile, is_open = builder.create_optimization_profile(), False
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        if -1 in tuple(tensor.shape):
-            spec, is_open = shapes[tensor.name], True
-            profile.set_shape(tensor.name, tuple(spec["min"]), tuple(spec["opt"]), tuple(spec["max"]))
-    if is_open and config.add_optimization_profile(profile) < 0:
-        raise EngineError("TensorRT refuses the optimization profile", got=json.dumps(inputs), do="check the ranges")
+    ranges = {spec["name"]: (tuple(spec["min"]), tuple(spec["opt"]), tuple(spec["max"])) for spec in inputs}
+    tensors = {tensor.name: tensor for tensor in (network.get_input(index) for index in range(network.num_inputs))}
+    names = [name for name, tensor in tensors.items() if -1 in tuple(tensor.shape)]
+    for asked in extra:
+        ranks_fit = all(len(asked[name][0]) == len(ranges[name][0]) for name in asked if name in ranges)
+        if set(asked) != set(names) or not ranks_fit:
+            raise UsageError(
+                "an extra optimization profile does not fit the network",
+                expected=f"every open input once: {', '.join(names) or 'this network has none'}", got=repr(asked),
+            )  # fmt: skip
+    profiles = [{name: ranges[name] for name in names}, *extra] if names else []
+    for shapes in profiles:
+        profile = builder.create_optimization_profile()
+        for name, (low, best, high) in shapes.items():
+            profile.set_shape(name, low, best, high)
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError("TensorRT refuses the optimization profile", got=repr(shapes), do="check the ranges")
+    return len(profiles)

@@ -2,8 +2,11 @@
 
 A separate process, because a builder that meets a bad graph may end in a segmentation fault, and because that one line
 reproduces a build from nothing but the bundle. Paths in the request are relative to the request's folder.
-Beside the request (or in `--out`) it writes engine.log as it goes, then engine.plan and last result.json; each of the
-last two is renamed into place. Exit code 0, or that of the error in result.json.
+Beside the request (or in `--out`) it writes engine.log as it goes, then engine.plan, with `--timing` what was measured,
+and last result.json; each is renamed into place. Exit code 0, or that of the error in result.json.
+
+Progress goes to stdout in lines for the parent: from IProgressMonitor where the module has one (9 and newer), else from
+the clock and the forecast, which is then called so.
 
 This file is part of the device half: Python 3.8, standard library and the named module.
 """
@@ -11,14 +14,24 @@ This file is part of the device half: Python 3.8, standard library and the named
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import resource
 import sys
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, TextIO
+from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
 
 from hwc.engines import tensorrt_builder as steps
+from hwc.engines.files import external_files
+from hwc.engines.tensorrt_configure import configure, load_plugins, make_runtime, serialize_plugins
+from hwc.engines.tensorrt_forecast import Forecast, Record, add_record, forecast, read_history
+from hwc.engines.tensorrt_int8 import set_scales
+from hwc.engines.tensorrt_options import Options, read_options
+from hwc.engines.tensorrt_timing import KEPT, load_timing
 from hwc.errors import EngineError, HwcError, TargetError
 
 PLAN, LOG, RESULT, LAYERS = "engine.plan", "engine.log", "result.json", "engine.layers.json"
@@ -31,6 +44,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("request", type=Path)
     parser.add_argument("--out", type=Path, help="folder for the results (default: the request's own)")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
+    parser.add_argument("--timing", action="store_true", help="leave a timing cache beside the plan")
+    parser.add_argument("--timing-read", type=Path, help="timing cache to start from")
+    parser.add_argument("--history", type=Path, help="file of earlier builds, for the forecast")
     args = parser.parse_args(arguments)
     out = args.out or args.request.resolve().parent
     if args.with_parent:
@@ -38,7 +54,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         request = json.loads(args.request.read_text())
         with (out / LOG).open("w", encoding="utf-8") as log:
-            result = build_plan(request, args.request.resolve().parent, out, log)
+            extras = Extras(args.timing or args.timing_read is not None, args.timing_read, args.history)
+            result = build_plan(request, args.request.resolve().parent, out, log, extras)
         code = 0
     except HwcError as error:
         result, code = {"error": error.to_dict()}, error.exit_code
@@ -47,7 +64,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     return code
 
 
-def build_plan(request: Dict[str, Any], folder: Path, out: Path, log: TextIO) -> Dict[str, Any]:
+@dataclass(frozen=True)
+class Extras:
+    """What a build needs besides its request: places on this machine. Neither changes what is built, but how soon."""
+
+    keeps_timing: bool = False
+    timing_read: Optional[Path] = None
+    history: Optional[Path] = None
+
+
+def build_plan(
+    request: Dict[str, Any], folder: Path, out: Path, log: TextIO, extras: Optional[Extras] = None
+) -> Dict[str, Any]:
     """Builds what `request` describes and writes the plan into `out`; what the parent needs to know about it.
 
     Raises:
@@ -55,16 +83,68 @@ def build_plan(request: Dict[str, Any], folder: Path, out: Path, log: TextIO) ->
         TargetError: an operator, a type or a device that this module does not have.
         EngineError: the module is missing, or its builder failed.
     """
+    extras = extras or Extras()
     trt = steps.load_module(request["module"])
-    options = request["options"]
+    options = read_options(request["options"])
+    precision = request["precision"]
     logger = make_logger(trt, log)
+    notes = list(load_plugins(trt, logger, options, folder))
     builder = trt.Builder(logger)
-    is_strong, flags = steps.typing_of(trt, options)
-    network = builder.create_network(flags)
-    steps.parse(trt, network, logger, folder / request["model"])
+    parsed = steps.make_network(trt, builder, logger, folder / request["model"], options, precision)
+    network, is_strong = parsed.network, parsed.is_strong
+    notes += parsed.notes
     steps.check_borders(network, request)
+    _refuse_int8_convolution(trt, network, options, request["module"])
+    config = builder.create_builder_config()
+    has_int8 = steps.is_quantized(trt, network) or options.has_calibration
+    notes += configure(
+        trt, builder, config, options, precision=precision, capability=request["compute_capability"],
+        is_strong=is_strong, has_int8=has_int8,
+    )  # fmt: skip
+    serialize_plugins(trt, config, options, folder)
+    scales = set_scales(trt, network, config, options, folder) if options.has_calibration else None
+    notes += [scales.note] if scales is not None else []
+    profiles = steps.add_profiles(builder, config, network, request["inputs"], options.extra_profiles)
+    notes += [f"{profiles} optimization profiles, each with kernels of its own"] if profiles > 1 else []
+    cache = None
+    if extras.keeps_timing:
+        cache, said = load_timing(trt, config, extras.timing_read)
+        notes.append(said)
+    model_bytes = _model_bytes(folder / request["model"])
+    level = options.number("builder_optimization_level")
+    earlier = read_history(extras.history)
+    expected = forecast(request["module"], int(network.num_layers), model_bytes, level, earlier)
+    say(0.0, f"building, {expected}")
+    started = time.monotonic()
+    with _progress(trt, config, expected):
+        plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(
+            f"{request['module']} could not build the engine", got=last_errors(out / LOG), do="see engine.log"
+        )
+    if scales is not None:
+        scales.check()
+    write_whole(out / PLAN, memoryview(plan))
+    if cache is not None:
+        write_whole(out / KEPT, memoryview(cache.serialize()))
+    device_bytes = inspect_plan(trt, logger, plan, out, options) if request["module"] == "tensorrt" else None
+    record = Record(int(network.num_layers), model_bytes, time.monotonic() - started, peak_bytes())
+    if extras.history is not None and extras.timing_read is None and level < 0:
+        add_record(extras.history, record)
+    notes.append(f"forecast {expected}; took {record.seconds:.1f} s and {record.peak_bytes / 1e9:.1f} GB")
+    return {
+        "module": request["module"],
+        "version": str(trt.__version__),
+        "is_strongly_typed": is_strong,
+        "tf32": bool(hasattr(trt.BuilderFlag, "TF32") and config.get_flag(trt.BuilderFlag.TF32)),
+        "device_bytes": device_bytes,
+        "notes": notes,
+    }
+
+
+def _refuse_int8_convolution(trt: Any, network: Any, options: Options, module: str) -> None:
     quantized = steps.quantized_convolutions(trt, network)
-    if quantized and request["module"] == "tensorrt_rtx" and options.get("allow_int8_convolution") != "yes":
+    if quantized and module == "tensorrt_rtx" and not options.allow_int8_convolution:
         raise TargetError(
             "TensorRT for RTX supports no INT8 convolution",
             where=f"node {quantized[0]}" + (f" and {len(quantized) - 1} more" if len(quantized) > 1 else ""),
@@ -73,26 +153,44 @@ def build_plan(request: Dict[str, Any], folder: Path, out: Path, log: TextIO) ->
             source="https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix-1/1.5.html",
             do="compile with --precision fp16 for this target",
         )
-    config = builder.create_builder_config()
-    steps.configure(trt, builder, config, request, is_strong, steps.is_quantized(trt, network))
-    steps.add_profile(builder, config, network, request["inputs"])
+
+
+def _model_bytes(model: Path) -> int:
+    return sum(path.stat().st_size for path in [model, *(model.parent / name for name in external_files(model))])
+
+
+def say(fraction: float, what: str) -> None:
+    """One line of progress for the parent."""
+    print(f"{PROGRESS} {fraction:.4f} {what}", flush=True)  # noqa: T201 - the parent reads it
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far; Linux counts it in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextlib.contextmanager
+def _progress(trt: Any, config: Any, expected: Forecast) -> Iterator[None]:
+    """Reports progress while the builder runs."""
     if hasattr(trt, "IProgressMonitor") and hasattr(config, "progress_monitor"):
         monitor = make_monitor(trt)  # kept alive here: the builder holds only a pointer
         config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise EngineError(
-            f"{request['module']} could not build the engine", got=last_errors(out / LOG), do="see engine.log"
-        )
-    write_whole(out / PLAN, memoryview(plan))
-    device_bytes = inspect_plan(trt, logger, plan, out) if request["module"] == "tensorrt" else None
-    return {
-        "module": request["module"],
-        "version": str(trt.__version__),
-        "is_strongly_typed": is_strong,
-        "tf32": bool(hasattr(trt.BuilderFlag, "TF32") and config.get_flag(trt.BuilderFlag.TF32)),
-        "device_bytes": device_bytes,
-    }
+        yield
+        return
+    done, started = threading.Event(), time.monotonic()
+
+    def tick() -> None:
+        while not done.wait(1.0):
+            spent = time.monotonic() - started
+            say(min(0.95, spent / max(expected.seconds, 1.0)), f"building for {spent:.0f} s (by the clock)")
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def make_logger(trt: Any, log: TextIO) -> Any:
@@ -109,9 +207,10 @@ def make_logger(trt: Any, log: TextIO) -> Any:
     return FileLogger()
 
 
-def inspect_plan(trt: Any, logger: Any, plan: Any, out: Path) -> Optional[int]:
+def inspect_plan(trt: Any, logger: Any, plan: Any, out: Path, options: Options) -> Optional[int]:
     """Loads the plan on this machine's GPU, writes what the inspector says, returns its device memory in bytes."""
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    runtime = make_runtime(trt, logger, options)
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError("the engine that was just built cannot be loaded", got=last_errors(out / LOG))
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
@@ -139,7 +238,7 @@ def make_monitor(trt: Any) -> Any:
                 parent, steps, done = self.phases[name]
                 fraction, name = min((done + fraction) / steps, 1.0), parent
             self.furthest = max(self.furthest, fraction)
-            print(f"{PROGRESS} {self.furthest:.4f} {phase_name}", flush=True)  # noqa: T201 - the parent reads it
+            say(self.furthest, phase_name)
             return True
 
         def phase_finish(self, phase_name: str) -> None:
@@ -151,7 +250,8 @@ def make_monitor(trt: Any) -> Any:
 def last_errors(log: Path, count: int = 3) -> str:
     """The last lines of the log that report an error, or simply the last ones."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    errors = [line for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+    # Our own words, and trtexec's: "[01/02/2026-10:11:12] [E] ...".
+    errors = [line for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR")) or "[E] " in line[:32]]
     return " | ".join((errors or lines)[-count:]) or "the log is empty"
 
 

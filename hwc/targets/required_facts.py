@@ -66,6 +66,8 @@ GPU_FACTS = {
 JETSON_FACTS = {
     "jetson.module_part_numbers": "names",
     "jetson.soc": "name",
+    "power.omits": "text",
+    "power.sum_rails": "names",
     "software.cudnn": "version",
     "software.jetpack": "version",
     "software.l4t": "version",

@@ -1,5 +1,7 @@
 """`hwc compile` says in a few lines what was done to the graph, what was built, and in which state it is."""
 
+import re
+
 import pytest
 
 from tests.e2e.fixtures import PLAIN, assert_refused, document, names_in
@@ -120,7 +122,9 @@ def test_where_nothing_passes_the_exit_code_is_1_and_the_ledger_is_left(hwc, sou
     assert "other values in the calibration samples than in the validation samples" in told.stdout
     rolled = hwc("compile", sound.model, "--best", *flags, "-o", out)
     assert rolled.exit_code == 0, rolled.output
-    assert "tried     int8: rolled back: top1 drops by" in rolled.stdout and "fp32: kept: nothing" in rolled.stdout
+    assert "tried     int8: rolled back: top1 drops by" in rolled.stdout
+    # Which float is the faster is measured: a CPU with BF16 arithmetic has two to choose from.
+    assert re.search(r"(fp32|bf16): kept: ", rolled.stdout)
     assert [name for name in names_in(tmp_path / "new") if "/" not in name] == ["out"]  # the refusal is settled
 
 

@@ -3,7 +3,9 @@
 import json
 import os
 
+from hwc.profile import measure_power
 from tests.e2e.fixtures import assert_refused, document
+from tests.profile.fake_meter import FakeMeter
 
 SHORT = ("--duration=0.02", "--warmUp=1", "--iterations=3")
 
@@ -41,3 +43,35 @@ def test_a_place_that_cannot_be_written_is_refused(hwc, cpu_bundle, tmp_path):
 
 def test_an_engine_of_another_machine_is_not_measured(hwc, board_bundle):
     assert_refused(hwc("profile", board_bundle, *SHORT), 2, "no engine yet")
+
+
+def test_power_is_measured_with_the_meter_of_the_target(hwc, cpu_bundle, tmp_path, monkeypatch):
+    asked, meter = [], FakeMeter(lambda: 5.0, meter="rapl", quantity="energy_j")
+
+    def choose(kind, target, **_):
+        asked.append((kind, target.name))
+        return meter
+
+    monkeypatch.setattr(measure_power, "choose_meter", choose)
+    flags = ("--power=auto", "--idle=0.2", "--duration=0.6", "--warmUp=1")
+    result = hwc("profile", cpu_bundle, *flags)
+    assert result.exit_code == 0, result.stderr
+    assert "Energy per inference: " in result.stdout and "Comparable: " in result.stdout
+    assert asked == [("auto", "cpu")] and meter.is_closed
+    result = hwc("profile", cpu_bundle, *flags, "--format=json", "-o", tmp_path / "p.json")
+    (power,) = [profile["power"] for profile in document(result)["profiles"]]
+    assert power["meter"] == "rapl" and power["energy_with_idle_mj"] > 0 and power["comparable"] in ("yes", "no")
+    written = json.loads((tmp_path / "p.json").read_text())["power"][0]
+    assert len(written["times_s"]) == len(written["values"]) > power["samples"]  # every reading, not only the window's
+
+
+def test_a_meter_that_does_not_see_the_engine_is_refused(hwc, cpu_bundle, board_bundle):
+    assert_refused(hwc("profile", cpu_bundle, *SHORT, "--power=tegrastats"), 3, "does not see what runs on cpu")
+    # The graph of a board's bundle in an engine of this machine runs here, so the board's meters do not see it.
+    result = hwc("profile", board_bundle, *SHORT, "--engine=onnxruntime", "--power=ina3221")
+    assert_refused(result, 3, "does not see what runs on this-machine")
+
+
+def test_power_of_two_in_turn_is_refused(hwc, cpu_bundle):
+    result = hwc("profile", cpu_bundle, *SHORT, "--vs-engine=onnxruntime", "--power=auto")
+    assert_refused(result, 2, "one engine at a time")

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hwc.artifacts import BuildKey, DynamicDim, Engine, Fact, Target, TensorSpec
 from hwc.engines import base
-from hwc.errors import EngineError, UsageError
+from hwc.errors import EngineError, TargetError, UsageError
 
 # Relative to the largest expected value. fp32: sums of at most 72 products, each rounded at 2^-24, in any order: 1e-5
 # leaves a factor of two over the worst case. fp16: rounded at 2^-11 at every operator, and three operators in a row.
@@ -284,7 +284,7 @@ class Contract:
         asked = request(conv_graph(), tmp_path)
         engine = self.build(asked)
         onnx.save(unknown_operator_graph(), str(asked.model))
-        with pytest.raises((EngineError, UsageError)):
+        with pytest.raises((EngineError, TargetError, UsageError)):
             self.build(asked)
         with base.open_session(engine, asked.out_dir) as session:
             session.run(feeds_for(asked.inputs))

@@ -6,9 +6,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from hwc.engines.files import copy_model, external_files, require_files, staging
+from hwc.engines.files import copy_model, external_files, require_files, scan_model, staging
 from hwc.errors import EngineError, UsageError
-from tests.engines.contract import conv_graph
+from tests.engines.contract import conv_graph, quantized_conv_graph
 
 
 def save_with_location(path, location):
@@ -88,3 +88,14 @@ def test_a_full_disk_is_an_engine_error(tmp_path):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(EngineError, match=r"engine\.plan"):
         require_files(tmp_path, ["engine.plan"])
+
+
+def test_types_and_operators_are_read_without_onnx(tmp_path):
+    onnx.save(conv_graph(TensorProto.FLOAT16), str(tmp_path / "half.onnx"))
+    onnx.save(quantized_conv_graph(), str(tmp_path / "int8.onnx"))
+    assert scan_model(tmp_path / "half.onnx") == ({TensorProto.FLOAT16}, {"Conv", "Relu", "MaxPool"})
+    types, operators = scan_model(tmp_path / "int8.onnx")
+    assert types == {TensorProto.FLOAT, TensorProto.INT8} and "QuantizeLinear" in operators
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "int8.onnx").read_bytes()[:100])
+    with pytest.raises(UsageError, match="cannot read the ONNX file"):
+        scan_model(tmp_path / "cut.onnx")

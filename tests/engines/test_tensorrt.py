@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto
 
 from hwc.artifacts import Fact, Target, TensorSpec
-from hwc.engines import base, tensorrt
+from hwc.engines import base, tensorrt, trtexec
 from hwc.engines.inspect import kernels_by_source
 from hwc.errors import EngineError, TargetError, UsageError
 from tests.engines.contract import (
@@ -118,11 +118,17 @@ def test_half_precision_is_read_back(rtx, tmp_path):
     assert kernels_by_source(engine)["stem/conv"].precision == "fp16"
 
 
-@pytest.mark.parametrize(("kind", "asked"), [(TensorProto.FLOAT, "fp16"), (TensorProto.FLOAT16, "fp32")])
-def test_another_precision_than_the_graphs_is_refused(kind, asked, rtx, tmp_path):
-    with pytest.raises(TargetError, match="did not build what was asked") as caught:
+@pytest.mark.parametrize(
+    ("kind", "asked", "words", "where"),
+    [
+        (TensorProto.FLOAT, "fp16", "takes types from the graph alone", ""),
+        (TensorProto.FLOAT16, "fp32", "did not build what was asked", "stem/conv"),
+    ],
+)
+def test_another_precision_than_the_graphs_is_refused(kind, asked, words, where, rtx, tmp_path):
+    with pytest.raises(TargetError, match=words) as caught:
         base.build("tensorrt_rtx", ask(conv_graph(kind), tmp_path, precision=asked))
-    assert "stem/conv" in caught.value.where
+    assert where in caught.value.where
     assert not (tmp_path / "bundle" / "engine.plan").exists()
 
 
@@ -197,7 +203,52 @@ def test_wrong_options_are_refused(options, tmp_path):
         base.build("tensorrt_rtx", ask(conv_graph(), tmp_path, options=options))
 
 
-def test_a_missing_module_is_reported(tmp_path):
+def test_every_option_that_it_has_is_taken_for_real_and_the_timing_cache_kept(rtx, tmp_path):
+    options = {
+        "memory_pools": "workspace:64M,tactic_dram:1G,tactic_shared_memory:48K", "builder_optimization_level": "1",
+        "max_aux_streams": "0", "avg_timing_iterations": "2", "hardware_compatibility": "ampere_plus",
+        "tactic_sources": "-JIT_CONVOLUTIONS", "sparsity": "yes", "extra_profiles": "x:4x8x8x8", "typing": "strong",
+    }  # fmt: skip
+    how = {"batch": BATCH, "options": options, "cache": tmp_path / "cache"}
+    first = base.build("tensorrt_rtx", ask(conv_graph(), tmp_path, **how))
+    assert {"pool workspace 67108864 bytes", "pool tactic_shared_memory 49152 bytes", "builder_optimization_level 1",
+            "tactic sources EDGE_MASK_CONVOLUTIONS", "hardware compatibility ampere_plus", "sparsity on",
+            "2 optimization profiles, each with kernels of its own"} <= set(first.notes)  # fmt: skip
+    assert any(note.startswith("timing cache: new, ") for note in first.notes)
+    log = gzip.decompress((tmp_path / "bundle" / "engine.log.gz").read_bytes()).decode()
+    assert "MinShape: [4,8,8,8], OptShape: [4,8,8,8], MaxShape: [4,8,8,8]" in log
+    (kept,) = (tmp_path / "cache").rglob("*.timing")
+    again = base.build("tensorrt_rtx", ask(conv_graph(), tmp_path, **how))
+    assert f"timing cache: that of this build key, {kept.stem}" in again.notes
+    assert any("bytes of timing cache read" in note for note in again.notes)
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == set(again.files)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"typing": "weak"}, "no weakly typed networks"),
+        ({"tactic_sources": "-CUDNN"}, "no tactic source CUDNN"),
+        ({"memory_pools": "dla_sram:1M"}, "no DLA here"),
+        ({"dynamic_ranges": "table.json"}, "no dynamic ranges"),
+    ],
+)
+def test_what_tensorrt_for_rtx_lacks_is_refused_by_name(options, words, rtx, tmp_path):
+    (tmp_path / "table.json").write_text("{}")
+    with pytest.raises(TargetError, match=words) as caught:
+        base.build("tensorrt_rtx", ask(conv_graph(), tmp_path, options=options))
+    assert f"tensorrt_rtx {rtx.__version__}" in str(caught.value)
+
+
+def test_several_real_builds_without_a_gpu_are_ranked_by_what_can_be_read(rtx, tmp_path):
+    engine = base.build("tensorrt_rtx", ask(conv_graph(), tmp_path, options={"builds": "2"}))
+    assert any("2 builds, number 1 kept, ranked by kernels, activations and plan size" in n for n in engine.notes)
+    assert any("likely the best and no more" in note for note in engine.notes)
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == set(engine.files)
+
+
+def test_a_missing_module_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(trtexec, "find_trtexec", lambda: None)
     with pytest.raises(EngineError, match="'tensorrt' is not installed"):
         base.build("tensorrt", ask(conv_graph(), tmp_path, target=board()))
 
@@ -210,8 +261,10 @@ def test_a_session_is_refused(fake, tmp_path, monkeypatch):
     with pytest.raises(TargetError, match="cannot run here"):
         base.open_session(engine, asked.out_dir)
     monkeypatch.setattr(tensorrt, "has_cuda_gpu", lambda: True)
-    with pytest.raises(EngineError, match="does not run"):
+    with pytest.raises(EngineError, match="'tensorrt' is not installed"):
         base.open_session(engine, asked.out_dir)
+    with pytest.raises(UsageError, match="owner of activations"):
+        base.open_session(engine, asked.out_dir, activation_memory="mine")
     (asked.out_dir / "engine.plan").unlink()
     with pytest.raises(EngineError, match="missing"):
         base.open_session(engine, asked.out_dir)
@@ -225,7 +278,7 @@ def test_old_versions_take_flags_and_are_read_through_the_inspector(fake, tmp_pa
     plan = json.loads((asked.out_dir / "engine.plan").read_text())
     assert plan["flags"] == ["FP16"] and plan["network"] == 1 and plan["pools"] == {"WORKSPACE": 1048576}
     assert plan["profiles"] == [{"x": [[1, 8, 8, 8], [2, 8, 8, 8], [4, 8, 8, 8]]}]
-    (kernel,) = engine.kernels
+    kernel = engine.kernels[0]
     assert (kernel.kind, kernel.precision, kernel.sources) == ("CaskConvolution", "fp16", ("stem/conv", "stem/relu"))
     assert engine.activation_bytes == 4096 and "engine.layers.json" in engine.files
 

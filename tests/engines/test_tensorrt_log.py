@@ -12,6 +12,7 @@ from hwc.engines.tensorrt_log import (
     layers_from_inspector,
     layers_from_log,
     memory_from_log,
+    tactic_milliseconds,
 )
 from hwc.errors import EngineError
 
@@ -110,3 +111,22 @@ def test_inspector_answers_of_two_generations():
 def test_other_answers_are_refused(text):
     with pytest.raises(EngineError):
         layers_from_inspector(text)
+
+
+def test_the_builders_own_times_are_added_up_per_layer_of_the_engine():
+    text = "\n".join(
+        [
+            "VERBOSE --------------- Timing Runner: a + b (CaskConvolution[0x80000009])",
+            "VERBOSE Tactic: 0x1 Time: 0.5",
+            "VERBOSE Fastest Tactic: 0x00f3 Time: 0.25",
+            "VERBOSE --------------- Timing Runner: a + b (CaskFlattenConvolution[0x80000036])",
+            "VERBOSE Fastest Tactic: 0x0 Time: 0.75",  # another runner for the same layer, slower
+            "[01/02/2026-10:11:12] [V] [TRT] c (PoolingV2[0x8]) profiling completed in 0.1 seconds. "
+            "Fastest Tactic: 0x2 Time: 1e-1",
+            "VERBOSE --------------- Timing Runner: not in the engine (Reformat)",
+            "VERBOSE Fastest Tactic: 0x2 Time: 9",
+        ]
+    )
+    layers = layers_from_inspector(json.dumps({"Layers": [{"Name": name} for name in ("a + b", "c", "never timed")]}))
+    assert tactic_milliseconds(text, layers) == (0.35, 2)
+    assert tactic_milliseconds("nothing", layers) == (0, 0)

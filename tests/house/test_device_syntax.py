@@ -21,7 +21,10 @@ ROOTS = (
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
     *("device_cli.py", "engine_store.py", "fingerprint.py", "board_request.py", "sealed_folder.py", "sessions.py"),
 )
-EVALUATED = ("hwc/artifacts.py", "hwc/board_request.py", "hwc/fingerprint.py")
+EVALUATED = (
+    *("hwc/artifacts.py", "hwc/board_request.py", "hwc/fingerprint.py"),
+    *("hwc/profile/power_profile.py", "hwc/profile/clock_state.py", "hwc/profile/meters.py"),
+)
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}
 # What a newer Python brought, by how it is spelled in a call, an attribute or an import.
 NEW_KEYWORDS = {

@@ -265,3 +265,15 @@ def test_a_file_under_another_name_is_refused(tmp_path, monkeypatch):
 def test_a_target_is_frozen(all_targets):
     with pytest.raises(dataclasses.FrozenInstanceError):
         all_targets["cpu"].name = "gpu"
+
+
+def test_the_rails_that_are_summed_are_rails_of_the_board(all_targets):
+    for name, target in all_targets.items():
+        if target.family != "jetson" or not target.knows("power.sum_rails"):
+            continue
+        rails, total = target.fact("power.sum_rails").value, target.fact("power.total_rail").value
+        assert set(rails) <= {*target.fact("power.rails").value, total}, name
+        # One rail that holds all, or several that hold each other in no part; never both.
+        assert rails == (total,) if total != "none" else len(rails) > 1, name
+        if total == "none":
+            assert target.knows("power.omits"), name
