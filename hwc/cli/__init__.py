@@ -18,9 +18,11 @@ from hwc.cli.explain import explain
 from hwc.cli.export import export
 from hwc.cli.inspect import inspect
 from hwc.cli.optimize import optimize
+from hwc.cli.pack import pack
 from hwc.cli.profile import profile
 from hwc.cli.run import run
 from hwc.cli.targets import targets
+from hwc.cli.unpack import unpack
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,6 +32,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, targets, doctor,
+    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, pack, unpack,
+    targets, doctor,
 ):  # fmt: skip
     main.add_command(command)
