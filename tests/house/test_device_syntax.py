@@ -17,10 +17,10 @@ import pytest
 from tests.house.repository import PACKAGE, ROOT, shown
 
 ROOTS = (
-    *("errors.py", "artifacts.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
+    *("errors.py", "artifacts*.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
 )
-EVALUATED = ("hwc/artifacts.py",)
+EVALUATED = ("hwc/artifacts.py", "hwc/artifacts_dla.py")
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}
 # What a newer Python brought, by how it is spelled in a call, an attribute or an import.
 NEW_KEYWORDS = {
