@@ -94,7 +94,9 @@ def _why_left(report: DlaReport, node: str) -> str:
     extra = report.saved_ms.get(node, 0.0) * 1e3
     if extra > 0:
         return f"estimated {extra:.1f} us slower there"
-    return f"estimated {-extra:.1f} us faster there, which does not pay for the transitions or exceeds the loadables"
+    is_full = len(report.plan.loadables) >= report.plan.loadable_limit
+    why = "all loadables are taken" if is_full else "less than the transitions cost"
+    return f"estimated {-extra:.1f} us faster there, {why}"
 
 
 def _grouped(report: DlaReport, kind: str, mark: Callable[[str], str]) -> list[str]:

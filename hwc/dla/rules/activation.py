@@ -24,7 +24,9 @@ def check_activation(node: ir.Node, board: Board) -> Iterator[Finding]:
     """An activation of rank 4 with static shapes."""
     judge = Judge(node, board)
     if node.op_type not in board.names("dla.activation_ops"):
-        yield from check_unlisted(node, board, rewrite=UNLISTED.get(node.op_type, ""))
+        yield from check_unlisted(
+            node, board, fact="dla.activation_ops", rewrite=UNLISTED.get(node.op_type, "")
+        )
         return
     if node.op_type == "Clip":
         yield from _check_clip(judge)

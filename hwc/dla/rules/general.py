@@ -59,11 +59,12 @@ def check_general(node: ir.Node, board: Board) -> Iterator[Finding]:
             return
 
 
-def check_unlisted(node: ir.Node, board: Board, *, rewrite: str = "") -> Iterator[Finding]:
-    """An operator that no source lists for DLA."""
+def check_unlisted(
+    node: ir.Node, board: Board, *, fact: str = "dla.layer_types", rewrite: str = ""
+) -> Iterator[Finding]:
+    """An operator that no source lists for DLA; `fact` holds the list of its kind."""
     yield Judge(node, board).find(
-        "general.operator", "dla.layer_types", expected="the layers that NVIDIA lists", got=node.op_type,
-        rewrite=rewrite,
+        "general.operator", fact, expected=", ".join(board.names(fact)), got=node.op_type, rewrite=rewrite
     )
 
 
