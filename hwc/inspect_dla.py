@@ -40,10 +40,11 @@ class DlaOptions:
 
 @dataclass(frozen=True)
 class DlaInspection:
-    """The report, and what the rewrites did."""
+    """The report, what the rewrites did, and the graph that they left."""
 
     report: DlaReport
     steps: tuple[Step, ...]
+    model: ir.Model
 
 
 def inspect_dla(
@@ -75,7 +76,7 @@ def inspect_dla(
     report = explain_dla(
         model, target, options.precision, tensorrt=options.tensorrt, objective=options.objective
     )
-    return DlaInspection(report, steps)
+    return DlaInspection(report, steps, model)
 
 
 def rewrite_for_dla(

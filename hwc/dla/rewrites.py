@@ -37,7 +37,7 @@ REWRITES = {
     "gemm": Rewrite("Conv over the map in front of the Flatten", _EXACT, "convolve_gemm"),
     "crop": Rewrite("no padding, then a Conv that crops", _EXACT, "crop_deconv"),
     "select channels": Rewrite("1x1 Conv with a selection matrix", _EXACT, "convolve_slice"),
-    "pad": Rewrite("fold the Pad into the next Conv or pool", _EXACT, "fold_pads"),
+    "pad": Rewrite("a depthwise Conv that only pads, in front", _EXACT, "convolve_pad"),
     "divide": Rewrite("multiply by the reciprocal of the constant", _EXACT, "canonicalize_arithmetic"),
     "batch norm": Rewrite("BatchNormalization, which a Conv swallows", _RETRAIN),
     "relu": Rewrite("Relu or LeakyRelu", _RETRAIN),

@@ -4,7 +4,7 @@
 
 The Conv makes N x K x 1 x 1; a Reshape restores N x K behind it, and behind activations that follow, so that the next
 Gemm can be taken as well. Exact. The flattening node may be a Flatten, a Reshape or a Squeeze that keeps the batch and
-joins channels, height and width in their order.
+joins channels, height and width; a Transpose of the three in front of it becomes an order of the weight's columns.
 
 Limits: constant W, no transA; the map's sides within the largest kernel of a DLA.
 """
@@ -37,10 +37,11 @@ def convolve_gemm(model: ir.Model, context: PassContext) -> PassReport:
 
 def _convolve(gemm: ir.Node, *, namer: Namer, target: Target) -> None:
     flatten = producer(gemm.inputs[0], "Flatten", "Reshape", "Squeeze")
-    x = flatten.inputs[0]
-    assert x is not None and gemm.graph is flatten.graph
+    x, order = _before_transpose(flatten.inputs[0])
+    assert gemm.graph is flatten.graph
     before = static_shape(x)
     skip_unless(len(before) == 4)
+    require(order[0] == 0, "a Transpose moves the batch")
     n, channels, height, width = before
     require(static_shape(flatten.outputs[0]) == (n, channels * height * width),
             f"'{flatten.name}' does not join channels, height and width")
@@ -59,7 +60,8 @@ def _convolve(gemm: ir.Node, *, namer: Namer, target: Target) -> None:
         bias = np.broadcast_to(row.reshape(-1), (outputs,))
     followers = _activations_after(gemm, outputs)
     emit = Emitter(gemm, namer)
-    kernel = matrix.reshape(outputs, channels, height, width)
+    # Columns are in the order of the flattened tensor; the kernel wants channels, height, width.
+    kernel = matrix.reshape(outputs, *(before[axis] for axis in order[1:])).transpose(np.argsort(order))
     inputs = [x, emit.constant(np.ascontiguousarray(kernel), "kernel")]
     if bias is not None:
         inputs.append(emit.constant(np.ascontiguousarray(bias), "bias"))
@@ -69,6 +71,17 @@ def _convolve(gemm: ir.Node, *, namer: Namer, target: Target) -> None:
     last = (followers or [gemm])[-1]
     value = emit.reshape(value, (n, outputs))
     replace_nodes([gemm, *followers], emit.nodes, {last.outputs[0]: value})
+
+
+def _before_transpose(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]]:
+    """The map in front of a Transpose, if one makes `value`, and the order of axes that it gave."""
+    assert value is not None
+    node = value.producer()
+    if is_op(node, "Transpose") and node is not None and node.inputs[0] is not None:
+        order = tuple(attribute(node, "perm", tuple(reversed(range(len(value.shape or ()))))))
+        if len(order) == 4:
+            return node.inputs[0], order
+    return value, (0, 1, 2, 3)
 
 
 def _activations_after(gemm: ir.Node, outputs: int) -> list[ir.Node]:

@@ -26,6 +26,7 @@ from hwc.passes.commute_average_pool import commute_average_pool
 from hwc.passes.commute_relu_max_pool import commute_relu_max_pool
 from hwc.passes.convert_float16 import convert_float16
 from hwc.passes.convolve_gemm import convolve_gemm
+from hwc.passes.convolve_pad import convolve_pad
 from hwc.passes.convolve_slice import convolve_slice
 from hwc.passes.count_pool_padding import count_pool_padding
 from hwc.passes.crop_deconv import crop_deconv
@@ -115,6 +116,7 @@ DLA: tuple[Pass, ...] = (
     cascade_max_pool,
     count_pool_padding,
     crop_deconv,
+    convolve_pad,
     convolve_slice,
     convolve_gemm,  # after the pools, which leave the 1x1 maps that are flattened
     symmetrize_padding,

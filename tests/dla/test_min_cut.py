@@ -6,7 +6,7 @@ from hwc.dla.min_cut import find_min_cut
 from tests.dla.problems import all_labels, best_cost, problems
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(problems())
 def test_no_other_cut_is_cheaper(problem: CutProblem) -> None:
     labels = find_min_cut(problem)

@@ -25,7 +25,7 @@ def reach(problem: CutProblem, start: int) -> set[int]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(problems(batches=True), st.data())
 def test_every_cut_has_an_order(problem: CutProblem, data) -> None:
     labels = data.draw(st.sampled_from(all_labels(problem)))

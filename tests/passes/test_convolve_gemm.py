@@ -58,6 +58,21 @@ def test_a_chain_of_two_leaves_one_reshape() -> None:
     assert ops(after) == ["Conv", "Relu", "Conv", "Reshape"]
 
 
+@pytest.mark.parametrize("perm", [(0, 2, 3, 1), (0, 3, 2, 1), (0, 1, 3, 2), (0, 3, 1, 2)])
+def test_a_transpose_becomes_an_order_of_the_weights(perm) -> None:
+    body = f"t = Transpose<perm={list(perm)}>(x) f = Flatten(t) y = Gemm(f, w, c)"
+    model = graph(body, "2,3,4,5", "2,6", {"w": weight(60, 6), "c": weight(6)})
+    after, _, _ = rewrite(convolve_gemm, model)
+    assert ops(after) == ["Conv", "Reshape"]
+
+
+def test_a_transpose_of_the_batch_is_a_near_miss() -> None:
+    body = "t = Transpose<perm=[1,0,2,3]>(x) f = Flatten(t) y = Gemm(f, w)"
+    model = graph(body, "2,2,4,5", "2,6", {"w": weight(40, 6)})
+    _, _, report = rewrite(convolve_gemm, model, rewrites=0)
+    assert "moves the batch" in report.misses[0].reason
+
+
 def test_a_second_reader_of_the_product_keeps_the_activation_behind_the_reshape() -> None:
     after, _, _ = rewrite(convolve_gemm, gemm(tail="r = Relu(g) y = Add(r, g)"))
     assert ops(after) == ["Conv", "Reshape", "Relu", "Add"]

@@ -60,7 +60,7 @@ def check_conv(node: ir.Node, board: Board) -> Iterator[Finding]:
     if any(pad >= size for pad, size in zip(pads, [*kernel, *kernel])):
         yield judge.find(
             "conv.padding_below_kernel", "dla.conv_padding_max", expected="padding smaller than the kernel",
-            got=f"padding {_times(begins)} and {_times(ends)}, kernel {_times(kernel)}",
+            got=f"padding {_times(begins)} and {_times(ends)}, kernel {_times(kernel)}", rewrite="pad",
         )
     if begins != ends:
         yield from judge.allowed(
