@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwc.dla.choose_cut import choose_cut, is_chain, solve_chain
+from hwc.dla.choose_cut import _drop_least, _raise_price, choose_cut, is_chain, solve_chain
 from hwc.dla.cut_problem import CutProblem, Transfer, cost_of
 from hwc.dla.min_cut import find_min_cut
 from hwc.dla.partition import find_loadables
@@ -51,6 +51,9 @@ def test_the_least_valuable_loadables_go_to_the_gpu() -> None:
     assert [i for i, on in enumerate(labels[1:-1]) if on] == [0, 2, 5]
     assert cost_of(problem, labels) == best_cost(problem, 3)
     assert sum(choose_cut(problem, 6)) == 6 and sum(choose_cut(problem, 0)) == 0
+    # Each of the two ways finds it without the other.
+    for labels in (_drop_least(problem, find_min_cut(problem), 3), _raise_price(problem, 3)):
+        assert cost_of(problem, labels) == best_cost(problem, 3)
 
 
 def test_what_is_no_chain_is_told_apart() -> None:
