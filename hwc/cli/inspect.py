@@ -81,8 +81,11 @@ def _inspect_dla(
     from hwc.capture import capture_model
     from hwc.compile import resolve_target
     from hwc.dla.report import format_report, report_data
+    from hwc.errors import UsageError
     from hwc.inspect_dla import DlaOptions, inspect_dla
 
+    if (Path(what) / "manifest.json").is_file():
+        raise UsageError("--dla plans a model, not a bundle", got=what, do="name the MODEL that the bundle was made of")
     with options.open_store(*cache) as store, options.progress_bar("inspect") as progress:
         hardware = resolve_target(target, store)
         captured, _ = capture_model(what, shapes, store=store)

@@ -56,7 +56,8 @@ def test_dla_shows_the_plan_and_its_reasons(hwc, tmp_path):
     assert all(layer["may_run_on_dla"] for layer in shown["layers"])
 
 
-def test_dla_is_refused_where_there_is_none(hwc, tmp_path):
+def test_dla_is_refused_where_there_is_none(hwc, tmp_path, cpu_bundle):
+    assert_refused(hwc("inspect", cpu_bundle, "--dla", "-t", "agx-xavier"), 2, "not a bundle")
     model = write_onnx(tmp_path)
     assert_refused(hwc("inspect", model, "-t", "agx-thor", "--dla"), 3, "no DLA", "agx-xavier")
     refused = hwc("inspect", model, "-t", "agx-orin", "--dla", "--tensorrt", "10.16")
