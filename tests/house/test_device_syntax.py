@@ -17,12 +17,12 @@ import pytest
 from tests.house.repository import PACKAGE, ROOT, shown
 
 ROOTS = (
-    *("errors.py", "artifacts.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
+    *("errors.py", "artifacts*.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
     *("device_cli.py", "engine_store.py", "fingerprint.py", "board_request.py", "sealed_folder.py", "sessions.py"),
 )
 EVALUATED = (
-    *("hwc/artifacts.py", "hwc/board_request.py", "hwc/fingerprint.py"),
+    *("hwc/artifacts.py", "hwc/artifacts_dla.py", "hwc/board_request.py", "hwc/fingerprint.py"),
     *("hwc/profile/power_profile.py", "hwc/profile/clock_state.py", "hwc/profile/meters.py"),
 )
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}
