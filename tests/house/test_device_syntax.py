@@ -19,6 +19,7 @@ from tests.house.repository import PACKAGE, ROOT, shown
 ROOTS = (
     *("errors.py", "artifacts.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
+    "remote/board/*.py",
 )
 EVALUATED = ("hwc/artifacts.py",)
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}

@@ -1,0 +1,277 @@
+"""Files on the board: what is there already, what comes in, and the switch from the old bundle to the new one.
+
+    DIR             the bundle that is in use
+    DIR.partial     the next one; `.parts/<sha256>` inside it are files that have come in up to some byte
+
+Parts are named by content, so a part is only ever continued with the file that it is a part of, whichever run began it.
+A file whose content is already in DIR or DIR.partial, under any name, is linked and not sent. Before the switch every
+file is hashed here. The switch exchanges both names in one system call (renameat2, Linux 3.15); a file system without
+that gets two renames, and a run that dies between them is mended by the next, which finds DIR.old and no DIR.
+
+Part of the device half: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import sys
+import time
+from typing import Any, Dict, Iterator, List, Tuple
+
+from hwc.remote.board.protocol import beat, full_path, refuse, say
+
+MANIFEST = "manifest.json"
+PARTS = ".parts"
+PIECE = 1 << 18
+IDLE_S = 120  # a receiver whose link was cut without a word ends by itself
+Files = Dict[str, Any]  # name -> [sha256, size in bytes]
+
+
+def plan(folder: str, files: Files, write: bool) -> Dict[str, Any]:
+    """What has to be sent, in the order of `files`; with `write`, everything else is put into DIR.partial.
+
+    Returns:
+        {"dir", "is_current": DIR holds exactly these files, "send": [{"name", "sha256", "size", "have"}],
+         "reused_bytes", "free_bytes"}
+    """
+    folder = _checked_folder(folder, write)
+    for name in files:
+        if os.path.isabs(name) or ".." in name.split("/") or name.split("/")[0] == PARTS:
+            refuse("UsageError", "the manifest names a file outside the bundle", got=name)
+    wanted = dict(files.values())
+    current = _hash_tree(folder, set(wanted.values()))
+    if all(current.get(name) == sha for name, (sha, _) in files.items()):
+        return {
+            "dir": folder, "is_current": True, "send": [], "reused_bytes": _total(files), "free_bytes": _free(folder),
+        }  # fmt: skip
+    partial = folder + ".partial"
+    staged = _hash_tree(partial, set(wanted.values()))
+    sources = {sha: os.path.join(folder, name) for name, sha in current.items()}
+    sources.update({sha: os.path.join(partial, name) for name, sha in staged.items()})
+    if write:
+        with _told(partial):
+            _tidy(partial, files, staged, wanted)
+    send: List[Dict[str, Any]] = []
+    for name, (sha, size) in files.items():
+        if staged.get(name) == sha:
+            continue
+        if sha in sources:
+            if write:
+                with _told(partial):
+                    _put(sources[sha], os.path.join(partial, name))
+        else:
+            send.append({"name": name, "sha256": sha, "size": size, "have": _size(os.path.join(partial, PARTS, sha))})
+    sent = sum(item["size"] for item in send)
+    return {
+        "dir": folder, "is_current": False, "send": send, "reused_bytes": _total(files) - sent,
+        "free_bytes": _free(folder),
+    }  # fmt: skip
+
+
+def receive(folder: str, name: str, sha256: str, size: int, offset: int) -> Dict[str, Any]:
+    """Appends stdin to the part of that file from byte `offset` on, then settles it."""
+    part = os.path.join(full_path(folder) + ".partial", PARTS, sha256)
+    signal.alarm(IDLE_S)
+    with _told(part):
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.lseek(handle, offset, os.SEEK_SET)
+            at, said_s = offset, 0.0
+            while at < size:
+                piece = sys.stdin.buffer.read1(min(PIECE, size - at))  # type: ignore[union-attr]
+                if not piece:
+                    break
+                signal.alarm(IDLE_S)
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(handle, view) :]
+                at += len(piece)
+                if time.monotonic() - said_s > 0.2:
+                    say({"at": at})
+                    said_s = time.monotonic()
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    signal.alarm(0)
+    return settle(folder, name, sha256, size)
+
+
+def settle(folder: str, name: str, sha256: str, size: int) -> Dict[str, Any]:
+    """Hashes a part that is complete and gives it its name.
+
+    Returns:
+        {"ok": false} when the bytes are not those that were promised: the part is gone and has to be sent whole.
+    """
+    partial = full_path(folder) + ".partial"
+    part = os.path.join(partial, PARTS, sha256)
+    if _size(part) < size:
+        refuse("EngineError", "the copy ended early", where=name, expected="%d bytes" % size, got=str(_size(part)))
+    with _told(part):
+        if _size(part) != size or _sha256(part) != sha256:
+            os.unlink(part)
+            return {"ok": False}
+        _make_parent(os.path.join(partial, name))
+        os.replace(part, os.path.join(partial, name))
+    return {"ok": True}
+
+
+def switch(folder: str, files: Files) -> Dict[str, Any]:
+    """Judges DIR.partial as a whole and makes it DIR."""
+    folder = full_path(folder)
+    partial, old = folder + ".partial", folder + ".old"
+    found = _hash_tree(partial, {sha for sha, _ in files.values()}, is_whole=True)
+    for name, (sha, _) in files.items():
+        if found.pop(name, "") != sha:
+            refuse("EngineError", "'%s' is not what was sent" % name, where=partial, do="run the same command again")
+    if found:
+        refuse("EngineError", "a file appeared that was not sent", where=partial, got=sorted(found)[0])
+    with _told(partial):
+        shutil.rmtree(os.path.join(partial, PARTS), ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        os.sync()  # names must not reach the disk before contents do: boards lose power
+        if not os.path.isdir(folder):
+            os.rename(partial, folder)
+            how = "rename"
+        elif _exchange(partial, folder):
+            os.rename(partial, old)
+            how = "exchange"
+        else:
+            os.rename(folder, old)
+            os.rename(partial, folder)
+            how = "two renames"
+        shutil.rmtree(old, ignore_errors=True)
+    return {"how": how, "dir": folder}
+
+
+def _checked_folder(text: str, write: bool) -> str:
+    """The real path of DIR, which is a bundle, empty or absent; mends a switch that was cut in two."""
+    folder = full_path(text)
+    if folder in ("/", full_path("~")):
+        refuse("UsageError", "a bundle cannot replace that folder of the board", got=folder, do="choose --remote-dir")
+    if write and not os.path.lexists(folder) and os.path.isfile(os.path.join(folder + ".old", MANIFEST)):
+        os.rename(folder + ".old", folder)
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        refuse("UsageError", "a file of the board is in the way", got=folder, do="choose another --remote-dir")
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(os.path.join(folder, MANIFEST)):
+        refuse(
+            "UsageError", "the folder of the board is not empty and not a bundle", got=folder,
+            do="choose another --remote-dir, or empty that folder yourself",
+        )  # fmt: skip
+    return folder
+
+
+def _tidy(partial: str, files: Files, staged: Dict[str, str], wanted: Dict[str, int]) -> None:
+    """Makes DIR.partial, and takes out of it what is no part of the bundle that is coming."""
+    os.makedirs(os.path.join(partial, PARTS), exist_ok=True)
+    for name, path in _walk(partial):
+        if name.split("/")[0] == PARTS:
+            sha = os.path.basename(name)
+            is_wanted = sha in wanted and _size(path) <= wanted[sha]
+        else:
+            is_wanted = name in files and staged.get(name) == files[name][0]
+        if not is_wanted:
+            os.unlink(path)
+
+
+def _put(source: str, target: str) -> None:
+    _make_parent(target)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(target)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)  # some file systems have no links
+
+
+def _make_parent(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Swaps two names in one step; False where the C library or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <linux/fs.h>
+    if rename is None:
+        return False
+    if rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0:
+        return True
+    if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), other)
+
+
+def _walk(folder: str) -> Iterator[Tuple[str, str]]:
+    """(name with slashes, path) of everything below the folder that is not a folder."""
+    for top, folders, names in os.walk(folder):
+        for name in [*names, *(name for name in folders if os.path.islink(os.path.join(top, name)))]:
+            path = os.path.join(top, name)
+            yield os.path.relpath(path, folder).replace(os.sep, "/"), path
+
+
+def _hash_tree(folder: str, wanted: Any, is_whole: bool = False) -> Dict[str, str]:
+    """name -> sha256 of the regular files outside `.parts`; files of other sizes than wanted are not read."""
+    found: Dict[str, str] = {}
+    for name, path in _walk(folder):
+        if name.split("/")[0] == PARTS:
+            continue
+        info = os.lstat(path)
+        if not stat.S_ISREG(info.st_mode):
+            found[name] = "not a regular file" if is_whole else ""
+        elif is_whole or info.st_size in wanted:
+            found[name] = _sha256(path)
+    return {name: sha for name, sha in found.items() if sha}
+
+
+def _sha256(path: str) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            sha.update(piece)
+            beat()
+    return sha.hexdigest()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _total(files: Files) -> int:
+    return sum(size for _, size in files.values())
+
+
+def _free(folder: str) -> int:
+    """Bytes that this user may still write on the disk where the folder is or will be."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """A disk that is full or a folder that is closed, as one clear refusal."""
+    try:
+        yield
+    except OSError as error:
+        place = str(error.filename or path)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            refuse(
+                "EngineError", "the board's disk is full", where=place, got=error.strerror or "",
+                do="free space there and run the same command again: it goes on where it stopped",
+            )  # fmt: skip
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            refuse(
+                "UsageError", "cannot write on the board", where=place, got=error.strerror or "",
+                do="choose a --remote-dir that its user may write",
+            )  # fmt: skip
+        raise

@@ -1,0 +1,74 @@
+"""What the board is, as far as it matters before anything is copied; and commands that are run while the host waits.
+
+Nothing here needs hwc.pyz, which may not be there yet; what the GPU and TensorRT are is for its `doctor` to say.
+The boot id of the kernel changes with each boot: it tells a build that was killed from one whose board was rebooted.
+
+Part of the device half: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from typing import Any, Dict, List
+
+from hwc.remote.board.protocol import beat, full_path, refuse
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+STDERR_LINES = 40
+
+
+def look() -> Dict[str, Any]:
+    """Python, architecture, numpy and rsync of this machine."""
+    return {
+        "python": platform.python_version(),
+        "arch": platform.machine(),
+        "numpy": importlib.util.find_spec("numpy") is not None,
+        "rsync": shutil.which("rsync") is not None,
+        "hostname": platform.node(),
+        "boot_id": read_boot_id(),
+    }
+
+
+def read_boot_id() -> str:
+    """The kernel's id of this boot; empty where there is none."""
+    try:
+        with open(BOOT_ID) as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def run(argv: List[str], timeout_s: float) -> Dict[str, Any]:
+    """Runs a command to its end; its exit status, all of its stdout and the last lines of its stderr."""
+    argv = [argv[0], *(full_path(word) if word.startswith(("~", "/")) else word for word in argv[1:])]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment())
+        except OSError as error:
+            refuse("EngineError", "cannot start %s on the board" % argv[0], got=str(error))
+        left_s = timeout_s
+        while True:
+            try:
+                child.wait(timeout=0.5)
+                break
+            except subprocess.TimeoutExpired:
+                beat()
+                left_s -= 0.5
+            if left_s <= 0:
+                child.kill()
+                child.wait()
+                refuse("EngineError", "a command on the board took more than %g s" % timeout_s, got=" ".join(argv))
+        out.seek(0)
+        err.seek(0)
+        stderr = err.read().decode("utf-8", "replace").splitlines()[-STDERR_LINES:]
+        return {"rc": child.returncode, "stdout": out.read().decode("utf-8", "replace"), "stderr": stderr}
+
+
+def environment() -> Dict[str, str]:
+    """The environment of a child: English messages, and output that is not held back in buffers."""
+    return {**os.environ, "LC_ALL": "C", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}

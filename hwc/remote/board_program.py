@@ -1,0 +1,130 @@
+"""Runs the bundle's `hwc.pyz` on the board: short verbs while we wait, long ones as jobs that outlive the link.
+
+Progress comes on its stderr as `hwc-progress 0.42 text`. With `--format json` its stdout is the result, or the error
+with the fields of `HwcError`, so an error keeps its class on the way. A job's key is a digest of the bundle, the
+command and the power mode: only the very same work is picked up by a later run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hwc.errors import EngineError
+from hwc.remote.copy_bundle import PROGRAM
+from hwc.remote.ssh import Connection, rebuild_error
+from hwc.remote.ssh_errors import last_words, plain
+
+DOCTOR_TIMEOUT_S = 120
+_PROGRESS = re.compile(r"hwc-progress (\d+(?:\.\d+)?) ?(.*)")
+
+OnProgress = Callable[[float, str], None]
+
+
+def ask_doctor(link: Connection, folder: str) -> dict[str, Any]:
+    """What `hwc.pyz doctor` in that folder of the board prints.
+
+    Raises:
+        HwcError: it failed, in its own words.
+    """
+    argv = ["python3", f"{folder}/{PROGRAM}", "doctor", "--format", "json"]
+    said = link.call("run", argv=argv, timeout_s=DOCTOR_TIMEOUT_S)
+    # 1 is its verdict "not ready", which comes with the same report.
+    if said["rc"] not in (0, 1) or '"machine"' not in said["stdout"]:
+        raise _error_of("doctor", said, link.host.label)
+    return _parse("doctor", said, link.host.label)
+
+
+def run_job(
+    link: Connection, folder: str, verb: str, flags: list[str], *, manifest: str, power_mode: str = "",
+    on_progress: OnProgress = lambda fraction, text: None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:  # fmt: skip
+    """Starts `hwc.pyz VERB FOLDER FLAGS` as a job, or joins the one that runs, and waits for its result.
+
+    Args:
+        manifest: sha256 of the manifest, that is, of the bundle.
+
+    Returns:
+        What it printed, and notes: that a job was joined, or why an earlier one has no result.
+
+    Raises:
+        LinkCut: it goes on without us.
+        HwcError: it failed, in its own words, or was killed.
+    """
+    argv = ["python3", f"{folder}/{PROGRAM}", verb, folder, *flags, "--format", "json"]
+    key = job_key(manifest, argv, power_mode)
+    started = link.call("start", folder=folder, name=verb, key=key, argv=argv)
+    notes = [f"{verb}: {started['before']} during an earlier run; it was started again"] if started["before"] else []
+    if started["state"] == "running":
+        notes.append(f"{verb}: joined the one that an earlier run started")
+    elif started["state"] == "finished":
+        notes.append(f"{verb}: an earlier run started it, and it had finished meanwhile")
+
+    def on_message(message: dict[str, Any]) -> None:
+        found = _PROGRESS.fullmatch(message.get("line", ""))
+        if found:
+            on_progress(min(1.0, float(found[1])), plain(found[2]))
+
+    said = link.call("follow", on_message=on_message, folder=folder, name=verb)
+    if said["state"] != "finished":
+        link.call("forget", folder=folder, name=verb)
+        why = "the board was rebooted" if said["state"] == "rebooted" else "something on the board killed it"
+        raise EngineError(
+            f"{verb} ended without a result", where=link.host.label, got=why, do="run the same command again"
+        )
+    if said["rc"] != 0:
+        link.call("forget", folder=folder, name=verb)
+        raise _error_of(verb, said, link.host.label)
+    return _parse(verb, said, link.host.label), tuple(notes)
+
+
+def fetch_result(link: Connection, folder: str, verb: str, file: str) -> dict[str, Any]:
+    """A JSON file that a job wrote beside its output."""
+    content = base64.b64decode(link.call("fetch", folder=folder, name=verb, file=file)["base64"])
+    return _parse(verb, {"stdout": content.decode("utf-8", "replace"), "stderr": []}, link.host.label)
+
+
+def forget_job(link: Connection, folder: str, verb: str) -> None:
+    """The result has arrived: the next run starts a new job."""
+    link.call("forget", folder=folder, name=verb)
+
+
+def job_key(manifest: str, argv: list[str], power_mode: str) -> str:
+    """What makes two jobs the same."""
+    return hashlib.sha256(json.dumps([manifest, argv, power_mode]).encode()).hexdigest()
+
+
+def _parse(verb: str, said: dict[str, Any], label: str) -> dict[str, Any]:
+    try:
+        document = json.loads(said["stdout"])
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise EngineError(
+            f"{verb} printed no result", where=label, expected="one JSON object",
+            got=plain(said["stdout"])[:200] or last_words("\n".join(said["stderr"])),
+            do="report this with the bundle's hwc version",
+        )  # fmt: skip
+    return document
+
+
+def _error_of(verb: str, said: dict[str, Any], label: str) -> Exception:
+    """The error of a program that ended with another status than 0."""
+    try:
+        document = json.loads(said["stdout"])
+        if "error" in document and "what" in document:
+            return rebuild_error(document, label)
+    except (ValueError, TypeError, RecursionError):
+        pass
+    lines = [line for line in said["stderr"] if not _PROGRESS.fullmatch(line)]
+    got = f"exit status {said['rc']}: {last_words(chr(10).join(lines)) or 'no message'}"
+    if said["rc"] in (-9, 137):
+        return EngineError(
+            f"{verb} was killed on the board", where=label, got=got,
+            do="it probably ran out of memory: close what else runs there, or add swap; `sudo dmesg` says more",
+        )  # fmt: skip
+    return EngineError(f"{verb} failed on the board", where=label, got=got)

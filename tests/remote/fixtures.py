@@ -1,0 +1,70 @@
+"""A loopback board, a bundle for an AGX Xavier whose program is a fake, and a deployment of one to the other."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hwc import targets
+from hwc.artifacts import BuildKey, Bundle, Engine
+from hwc.bundle import SCHEMA, hash_files, read_bundle, staged_folder, write_manifest
+from hwc.remote.deploy_bundle import DeployOptions, HostResult, deploy
+from hwc.remote.hosts import Host
+from tests.remote.loopback import Board, loopback_board, missing_programs
+
+MODEL_BYTES = 12 << 20
+FAKE_DEVICE = Path(__file__).parent / "fake_device.py"
+TABLE = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=2 NAME=MODE_15W >\n< POWER_MODEL ID=3 NAME=MODE_30W_ALL >\n"
+
+
+def write_bundle(folder: Path, *, name: str = "net", target: str = "agx-xavier", seed: int = 1) -> Path:
+    """A bundle with a model of noise, some small files, and the fake program."""
+    key = BuildKey("0" * 64, "agx-xavier", "tensorrt 8.5.2", "fp16")
+    engine = Engine("tensorrt", "deferred", key, (), (), (), (), 0, None, None, 0.0, ())
+    with staged_folder(folder) as stage:
+        (stage / "model.onnx").write_bytes(random.Random(seed).randbytes(MODEL_BYTES))
+        (stage / "tables").mkdir()
+        (stage / "tables" / "calib cache.txt").write_text("TRT-8502-EntropyCalibration2\n")
+        shutil.copy(FAKE_DEVICE, stage / "hwc.pyz")
+        files = hash_files(stage)
+        bundle = Bundle(SCHEMA, name, targets.load(target), "fp16", (), (), (), (), engine, files, {"hwc": "0"}, ())
+        write_manifest(stage, bundle)
+    return folder
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    """A loopback board in power mode MODE_15W; skipped, and said, where there is no sshd."""
+    lacking = missing_programs()
+    if lacking:
+        pytest.skip(f"DEPLOYMENT IS NOT TESTED HERE: this machine has no {lacking}")
+    with loopback_board(tmp_path / "board") as board:
+        (board.root / "mode").write_text("2")
+        for name in ("nvpmodel.conf", "nvpmodel.real"):
+            (board.root / "etc" / name).write_text(TABLE)
+        yield board
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only read it."""
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "net")
+
+
+DeployTo = Callable[..., HostResult]
+
+
+@pytest.fixture
+def deploy_to(board: Board, bundle: Path) -> DeployTo:
+    """Deploys the bundle to the board; keywords are those of `DeployOptions`, and `folder`, `host`, `on_progress`."""
+
+    def run(*, folder: Path = bundle, host: Host | None = None, on_progress=None, **options: object) -> HostResult:
+        how = DeployOptions(**{"ssh_config": board.ssh_config, **options})
+        watch = on_progress or (lambda host, step, fraction, text: None)
+        return deploy(folder, read_bundle(folder), host or Host("board"), how, watch)
+
+    return run
