@@ -39,8 +39,8 @@ def deploy(
 ) -> None:  # fmt: skip
     """Copy a bundle to boards, build and measure there. Run the same command again after a cut link: it goes on."""
     from hwc.bundle import read_bundle, verify_bundle
-    from hwc.remote.deploy_bundle import DeployOptions
     from hwc.remote.deploy_hosts import deploy_hosts, exit_code
+    from hwc.remote.host_result import DeployOptions
     from hwc.remote.hosts import gather_hosts
     from hwc.remote.report_hosts import format_result
     from hwc.sessions import check_output_file, staged_file

@@ -21,6 +21,10 @@ from hwc.remote.ssh_errors import last_words, plain
 
 DOCTOR_TIMEOUT_S = 120
 _PROGRESS = re.compile(r"hwc-progress (\d+(?:\.\d+)?) ?(.*)")
+_FOUND = {
+    "running": "joined the one that an earlier run started",
+    "finished": "an earlier run started it, and it had finished meanwhile",
+}
 
 OnProgress = Callable[[float, str], None]
 
@@ -57,19 +61,18 @@ def run_job(
     """
     argv = ["python3", f"{folder}/{PROGRAM}", verb, folder, *flags, "--format", "json"]
     key = job_key(manifest, argv, power_mode)
-    started = link.call("start", folder=folder, name=verb, key=key, argv=argv)
-    notes = [f"{verb}: {started['before']} during an earlier run; it was started again"] if started["before"] else []
-    if started["state"] == "running":
-        notes.append(f"{verb}: joined the one that an earlier run started")
-    elif started["state"] == "finished":
-        notes.append(f"{verb}: an earlier run started it, and it had finished meanwhile")
+    notes = []
 
     def on_message(message: dict[str, Any]) -> None:
+        if message.get("before"):
+            notes.append(f"{verb}: {message['before']} during an earlier run; it was started again")
+        if message.get("found") in _FOUND:
+            notes.append(f"{verb}: {_FOUND[message['found']]}")
         found = _PROGRESS.fullmatch(message.get("line", ""))
         if found:
             on_progress(min(1.0, float(found[1])), plain(found[2]))
 
-    said = link.call("follow", on_message=on_message, folder=folder, name=verb)
+    said = link.call("work", on_message=on_message, folder=folder, name=verb, key=key, argv=argv)
     if said["state"] != "finished":
         link.call("forget", folder=folder, name=verb)
         why = "the board was rebooted" if said["state"] == "rebooted" else "something on the board killed it"

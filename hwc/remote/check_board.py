@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hwc.artifacts import Fact, Target
-from hwc.errors import EngineError, TargetError
+from hwc.artifacts import Bundle, Fact, PowerMode, Target
+from hwc.errors import EngineError, TargetError, UsageError
 from hwc.remote.ssh_errors import plain
 from hwc.targets.compare_machine import compare
 
@@ -72,6 +72,28 @@ def check_machine(report: Mapping[str, Any], target: Target, label: str, *, will
             raise EngineError(f"{label} is not ready to build", got=text, do=plain(str(check.get("do") or "")))
         notes.append(f"doctor, {status}: {text}")
     return tuple(notes)
+
+
+def find_power_mode(bundle: Bundle, name: str) -> PowerMode | None:
+    """The mode of that name among the target's facts; None for no name.
+
+    Raises:
+        TargetError: the target has no modes, or the number of this one is unknown.
+        UsageError: no mode is called that.
+    """
+    target = bundle.target
+    if not name:
+        return None
+    if not target.power_modes:
+        raise TargetError(f"{target.title} has no power modes", where="--power-mode", got=name)
+    found = next((mode for mode in target.power_modes if mode.name == name), None)
+    if found is None:
+        known = ", ".join(mode.name for mode in target.power_modes)
+        raise UsageError(f"{target.title} has no power mode '{name}'", expected="one of: " + known, got=repr(name))
+    if not found.id.isdigit():
+        raise TargetError(f"the number of power mode {name} is unknown", got=repr(found.id), source=found.source,
+                          do="set it on the board and leave out --power-mode")  # fmt: skip
+    return found
 
 
 def _check_tensorrt(version: Any, target: Target, label: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,23 @@ from hwc.remote.ssh_errors import LinkCut, last_words
 
 PROGRAM = "hwc.pyz"
 PIECE_BYTES = 1 << 18
-RSYNC = ("rsync", "--inplace", "--partial", "--no-whole-file", "--times", "--protect-args", "--info=progress2",
+SMALL_BYTES = 1 << 20
+RSYNC = ("rsync", "--inplace", "--partial", "--no-whole-file", "--protect-args", "--info=progress2",
          "--no-human-readable", "--outbuf=L")  # fmt: skip
 RSYNC_MINIMUM = (3, 1)
 
 Files = dict[str, list[Any]]  # name -> [sha256, size in bytes], in the order in which they are sent
+Item = dict[str, Any]  # name, sha256, size, and how many bytes of it the board has
 OnBytes = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the board said about a set of files. `send` holds name, sha256, size and how many bytes it has."""
+    """What the board said about a set of files."""
 
     folder: str
     is_current: bool
-    send: tuple[dict[str, Any], ...]
+    send: tuple[Item, ...]
     reused_bytes: int
     free_bytes: int
 
@@ -67,18 +69,26 @@ def list_files(folder: Path, bundle: Bundle) -> Files:
     return files
 
 
-def plan_copy(link: Connection, remote_dir: str, files: Files, *, write: bool) -> Plan:
-    """Asks the board what it lacks; with `write`, also makes DIR.partial and links there what it has.
+def prepare_copy(link: Connection, folder: str, files: Files) -> Plan:
+    """Makes DIR.partial on the board and links there what it has of the files; what it lacks is the plan.
 
     Raises:
         UsageError: the folder of the board is something else, or may not be written.
         EngineError: the disk of the board is too small for what is missing.
     """
-    said = link.call("plan", folder=remote_dir, files=files, write=write)
+    return read_plan(link.call("plan", folder=folder, files=files, write=True), link.host.label)
+
+
+def read_plan(said: dict[str, Any], label: str) -> Plan:
+    """The plan in a board's words, judged by its free space.
+
+    Raises:
+        EngineError: the disk of the board is too small for what is missing.
+    """
     plan = Plan(said["dir"], said["is_current"], tuple(said["send"]), said["reused_bytes"], said["free_bytes"])
     if plan.missing_bytes > plan.free_bytes:
         raise EngineError(
-            "the board's disk is too small for the bundle", where=f"{link.host.label}, {plan.folder}",
+            "the board's disk is too small for the bundle", where=f"{label}, {plan.folder}",
             expected=f"{show_bytes(plan.missing_bytes)} free", got=f"{show_bytes(plan.free_bytes)} free",
             do="free space there, or choose another disk with --remote-dir; nothing was sent",
         )  # fmt: skip
@@ -86,12 +96,13 @@ def plan_copy(link: Connection, remote_dir: str, files: Files, *, write: bool) -
 
 
 def send_files(
-    link: Connection, source: Path, remote_dir: str, items: tuple[dict[str, Any], ...], *, use_rsync: bool,
+    link: Connection, source: Path, folder: str, items: Sequence[Item], *, use_rsync: bool,
     on_bytes: OnBytes = lambda sent: None,
 ) -> int:  # fmt: skip
     """Sends those files and has each one hashed on the board.
 
     Args:
+        folder: `Plan.folder`.
         items: of `Plan.send`.
         on_bytes: gets the bytes that are there, over all items, those of earlier runs included.
 
@@ -102,22 +113,26 @@ def send_files(
         LinkCut: a second run goes on from where this one stopped.
         EngineError: the board's disk is full, rsync failed, or the bytes arrived changed twice.
     """
-    before = sent = 0
-    for item in items:
-        for have in (item["have"], 0):
-            send = _send_by_rsync if use_rsync else _send_stream
-            done = send(link, source / item["name"], remote_dir, {**item, "have": have}, _shifted(on_bytes, before))
-            if done:
-                sent += item["size"] - have
-                break
-        else:
-            raise EngineError(
-                f"'{item['name']}' arrives changed", where=f"{link.host.label}, {remote_dir}",
-                expected=f"sha256 {item['sha256']}", do="check the bundle with `hwc inspect`, and the board's disk",
-            )  # fmt: skip
-        before += item["size"]
-        on_bytes(before)
-    return sent
+    there = {item["name"]: item["have"] for item in items}
+    sent, waiting = 0, list(items)
+
+    def on_item(name: str, at: int) -> None:
+        there[name] = at
+        on_bytes(sum(there.values()))
+
+    for _ in range(2):
+        # A file of one packet is not worth a process of its own.
+        large = [item for item in waiting if use_rsync and item["size"] - item["have"] > SMALL_BYTES]
+        damaged = _send_stream(link, source, folder, [item for item in waiting if item not in large], on_item)
+        damaged += [item["name"] for item in large if not _send_by_rsync(link, source, folder, item, on_item)]
+        sent += sum(item["size"] - item["have"] for item in waiting)
+        waiting = [{**item, "have": 0} for item in waiting if item["name"] in damaged]
+        if not waiting:
+            return sent
+    raise EngineError(
+        f"'{waiting[0]['name']}' arrives changed", where=f"{link.host.label}, {folder}",
+        expected=f"sha256 {waiting[0]['sha256']}", do="check the memory and the disks of both machines",
+    )  # fmt: skip
 
 
 def has_rsync() -> bool:
@@ -137,39 +152,49 @@ def show_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def _send_stream(link: Connection, path: Path, remote_dir: str, item: dict[str, Any], on_bytes: OnBytes) -> bool:
+def _send_stream(
+    link: Connection, source: Path, folder: str, items: Sequence[Item], on_item: Callable[[str, int], None]
+) -> list[str]:
+    """One call for all of them; the names of those that arrived changed."""
+    if not items:
+        return []
+
     def pieces() -> Iterator[bytes]:
-        with path.open("rb") as stream:
-            stream.seek(item["have"])
-            while piece := stream.read(PIECE_BYTES):
-                yield piece
+        for item in items:
+            with (source / item["name"]).open("rb") as stream:
+                stream.seek(item["have"])
+                while piece := stream.read(PIECE_BYTES):
+                    yield piece
 
     def on_message(message: dict[str, Any]) -> None:
         if "at" in message:
-            on_bytes(message["at"])
+            on_item(message["name"], message["at"])
 
-    said = link.call(
-        "receive", data=pieces(), on_message=on_message, folder=remote_dir, name=item["name"],
-        sha256=item["sha256"], size=item["size"], offset=item["have"],
-    )  # fmt: skip
-    return bool(said["ok"])
+    said = link.call("receive", data=pieces(), on_message=on_message, folder=folder, items=list(items))
+    for item in items:
+        on_item(item["name"], item["size"])
+    return list(said["damaged"])
 
 
-def _send_by_rsync(link: Connection, path: Path, remote_dir: str, item: dict[str, Any], on_bytes: OnBytes) -> bool:
-    target = f"{link.host.address}:{remote_dir}.partial/.parts/{item['sha256']}"
+def _send_by_rsync(
+    link: Connection, source: Path, folder: str, item: Item, on_item: Callable[[str, int], None]
+) -> bool:
+    """Whether it arrived as it was sent."""
+    path = source / item["name"]
+    target = f"{link.host.address}:{folder}.partial/.parts/{item['sha256']}"
     with link.local([*RSYNC, "-e", link.shell_command(), "--", str(path), target]) as (process, stderr):
         assert process.stdout is not None
         # Its progress line is written over itself: no newline comes before the end.
         while piece := process.stdout.read1(4096):  # type: ignore[attr-defined]
             for found in re.findall(rb"([\d,]+)\s+\d+%", piece):
-                on_bytes(int(found.replace(b",", b"")))
+                on_item(item["name"], int(found.replace(b",", b"")))
         status = process.wait()
         said = stderr.read_text(errors="replace")
     if status != 0:
         if not link.is_alive:
             raise LinkCut
         _raise_rsync(said, status, link.host.label)
-    return bool(link.call("settle", folder=remote_dir, **{k: item[k] for k in ("name", "sha256", "size")})["ok"])
+    return bool(link.call("settle", folder=folder, item=item)["ok"])
 
 
 def _raise_rsync(said: str, status: int, label: str) -> None:
@@ -182,7 +207,3 @@ def _raise_rsync(said: str, status: int, label: str) -> None:
         "rsync failed", where=label, got=f"status {status}: {last_words(said)}",
         do="try again with --no-rsync, which needs nothing on the board but Python",
     )
-
-
-def _shifted(on_bytes: OnBytes, before: int) -> OnBytes:
-    return lambda at: on_bytes(before + at)

@@ -13,16 +13,18 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hwc.artifacts import Bundle, PowerMode
 from hwc.bundle import MANIFEST
-from hwc.errors import EngineError, HwcError, InternalError, TargetError, UsageError
+from hwc.errors import EngineError, HwcError, InternalError
 from hwc.remote.board_program import ask_doctor, fetch_result, forget_job, run_job
-from hwc.remote.check_board import check_look, check_machine
-from hwc.remote.copy_bundle import PROGRAM, Files, Plan, has_rsync, list_files, plan_copy, send_files, show_bytes
+from hwc.remote.check_board import check_look, check_machine, find_power_mode
+from hwc.remote.copy_bundle import PROGRAM, Files, Plan, has_rsync, prepare_copy, read_plan, send_files, show_bytes
+from hwc.remote.describe_plan import describe_plan
+from hwc.remote.host_result import DeployOptions, HostResult, StepTime
 from hwc.remote.hosts import Host, with_folder
 from hwc.remote.ssh import Connection
 from hwc.remote.ssh_errors import LinkCut
@@ -37,54 +39,6 @@ _REPORT = "report.json"
 
 OnProgress = Callable[[str, str, float, str], None]  # host's label, step, fraction 0 to 1, text
 
-
-@dataclass(frozen=True)
-class DeployOptions:
-    """What to do on each board. `profile` implies `build`; a host's own power mode is stronger than this one."""
-
-    build: bool = False
-    profile: bool = False
-    power_mode: str = ""
-    keep_power_mode: bool = False
-    duration_s: float = 10.0
-    builds: int = 1
-    force: bool = False
-    use_rsync: bool = True
-    dry_run: bool = False
-    ssh_config: Path | None = None
-
-
-@dataclass(frozen=True)
-class StepTime:
-    """One step as it happened."""
-
-    name: str
-    seconds: float
-
-
-@dataclass
-class HostResult:
-    """What came of one board. `machine`, `build` and `profile` are what hwc.pyz printed there, None if not asked."""
-
-    host: str
-    address: str
-    folder: str = ""
-    steps: list[StepTime] = field(default_factory=list)
-    sent_bytes: int = 0
-    reused_bytes: int = 0
-    machine: dict[str, Any] | None = None
-    build: dict[str, Any] | None = None
-    profile: dict[str, Any] | None = None
-    power: dict[str, str] | None = None
-    plan: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    error: HwcError | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same for JSON; `error` as `--format json` prints errors."""
-        shallow = {name: value for name, value in vars(self).items() if name not in ("steps", "error")}
-        error = self.error.to_dict() if self.error else None
-        return {**shallow, "ok": error is None, "steps": [asdict(step) for step in self.steps], "error": error}
 
 
 class Deployment:
@@ -132,17 +86,17 @@ class Deployment:
         options, result = self._options, self.result
         will_build = options.build or options.profile
         with self._step("probe"):
-            look = self._link.call("look")
+            look = self._link.call("probe", folder=self._host.remote_dir, files=self._files)
             check_look(look, self._bundle.target, self._host.label)
-            plan = plan_copy(self._link, self._host.remote_dir, self._files, write=False)
+            plan = read_plan(look["plan"], self._host.label)
             result.folder = plan.folder
-            self._refuse_replacing_under_a_job(plan)
+            self._refuse_replacing_under_a_job(plan, look["jobs"])
         if options.dry_run:
             result.plan = describe_plan(plan, self._bundle, mode, self._commands())
             return
         with self._step("copy"):
             self._copy(plan, use_rsync=options.use_rsync and look["rsync"] and has_rsync(), will_build=will_build)
-        with self._power_mode(mode):
+        with self._power_mode(mode, look["former"]):
             commands = self._commands()
             if will_build:
                 with self._step("build"):
@@ -164,9 +118,8 @@ class Deployment:
             commands["profile"] = ["--duration", f"{options.duration_s:g}", "-o", report]
         return commands
 
-    def _refuse_replacing_under_a_job(self, plan: Plan) -> None:
+    def _refuse_replacing_under_a_job(self, plan: Plan, jobs: dict[str, Any]) -> None:
         """A build reads the bundle while it runs, so the bundle stays until it has ended."""
-        jobs = self._link.call("jobs", folder=plan.folder)["jobs"]
         for name, job in jobs.items():
             if job["state"] == "running" and not plan.is_current:
                 raise EngineError(
@@ -176,10 +129,10 @@ class Deployment:
                 )  # fmt: skip
 
     def _copy(self, plan: Plan, *, use_rsync: bool, will_build: bool) -> None:
-        result, place = self.result, plan.folder
+        result = self.result
         if not plan.is_current:
-            plan = plan_copy(self._link, plan.folder, self._files, write=True)
-            place += ".partial"
+            plan = prepare_copy(self._link, plan.folder, self._files)
+        place = plan.folder if plan.is_current else plan.folder + ".partial"
         result.reused_bytes = plan.reused_bytes + sum(item["have"] for item in plan.send)
         total = sum(size for _, size in self._files.values())
         done = plan.reused_bytes
@@ -211,15 +164,12 @@ class Deployment:
         return result
 
     @contextlib.contextmanager
-    def _power_mode(self, mode: PowerMode | None) -> Iterator[None]:
-        """Sets the mode for the block and restores the former one, also that of an earlier run whose link was cut."""
-        folder = self.result.folder
-        with self._step("power mode"):
-            if mode is not None:
-                said = self._link.call("power_change", folder=folder, name=mode.name, id=mode.id)
+    def _power_mode(self, mode: PowerMode | None, former: dict[str, str]) -> Iterator[None]:
+        """Sets the mode for the block and restores the one of before; `former` is what an earlier run could not."""
+        if mode is not None:
+            with self._step("power mode"):
+                said = self._link.call("power_change", folder=self.result.folder, name=mode.name, id=mode.id)
                 former = said["former"]
-            else:
-                former = self._link.call("power_pending", folder=folder)["former"]
         if former:
             self.result.power = {"mode": mode.name if mode else "", "former": former["name"], "restored": ""}
         try:
@@ -265,57 +215,3 @@ class Deployment:
 
     def _report(self, fraction: float, text: str) -> None:
         self._on_progress(self._host.label, self._step_name, min(1.0, fraction), text)
-
-
-def deploy(
-    folder: Path, bundle: Bundle, host: Host, options: DeployOptions,
-    on_progress: OnProgress = lambda host, step, fraction, text: None,
-) -> HostResult:  # fmt: skip
-    """Brings a verified bundle to one board; see `Deployment`.
-
-    Raises:
-        UsageError: the bundle has no hwc.pyz.
-    """
-    return Deployment(folder, bundle, list_files(folder, bundle), host, options, on_progress).run()
-
-
-def find_power_mode(bundle: Bundle, name: str) -> PowerMode | None:
-    """The mode of that name among the target's facts; None for no name.
-
-    Raises:
-        TargetError: the target has no modes, or the number of this one is unknown.
-        UsageError: no mode is called that.
-    """
-    target = bundle.target
-    if not name:
-        return None
-    if not target.power_modes:
-        raise TargetError(f"{target.title} has no power modes", where="--power-mode", got=name)
-    found = next((mode for mode in target.power_modes if mode.name == name), None)
-    if found is None:
-        known = ", ".join(mode.name for mode in target.power_modes)
-        raise UsageError(f"{target.title} has no power mode '{name}'", expected="one of: " + known, got=repr(name))
-    if not found.id.isdigit():
-        raise TargetError(f"the number of power mode {name} is unknown", got=repr(found.id), source=found.source,
-                          do="set it on the board and leave out --power-mode")  # fmt: skip
-    return found
-
-
-def describe_plan(plan: Plan, bundle: Bundle, mode: PowerMode | None, commands: dict[str, list[str]]) -> list[str]:
-    """What a run would do, one line each."""
-    if plan.is_current:
-        lines = [f"copy nothing: {plan.folder} holds this bundle"]
-    else:
-        lines = [
-            f"send {item['name']}: {show_bytes(item['size'] - item['have'])}"
-            + (f" of {show_bytes(item['size'])}" if item["have"] else "")
-            for item in plan.send
-        ]
-        lines.append(f"link what is there: {show_bytes(plan.reused_bytes)}; free: {show_bytes(plan.free_bytes)}")
-        lines.append(f"ask {PROGRAM} doctor for TensorRT and the GPU, wanted: {bundle.target.title}")
-        lines.append(f"rename {plan.folder}.partial to {plan.folder}")
-    if mode is not None:
-        lines.append(f"run sudo -n nvpmodel -m {mode.id}, which is {mode.name}, and restore the mode of before")
-    for verb, flags in commands.items():
-        lines.append("run " + " ".join(["python3", f"{plan.folder}/{PROGRAM}", verb, plan.folder, *flags]))
-    return lines

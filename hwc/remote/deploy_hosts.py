@@ -13,7 +13,8 @@ from pathlib import Path
 from hwc.artifacts import Bundle
 from hwc.errors import EngineError
 from hwc.remote.copy_bundle import list_files
-from hwc.remote.deploy_bundle import Deployment, DeployOptions, HostResult, OnProgress
+from hwc.remote.deploy_bundle import Deployment, OnProgress
+from hwc.remote.host_result import DeployOptions, HostResult
 from hwc.remote.hosts import Host
 
 MOST_AT_ONCE = 16

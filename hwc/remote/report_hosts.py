@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hwc.remote.copy_bundle import show_bytes
-from hwc.remote.deploy_bundle import HostResult
+from hwc.remote.host_result import HostResult
 from hwc.remote.ssh_errors import plain
 
 _MACHINE = (("gpu", ""), ("jetpack", "JetPack "), ("l4t", "L4T "), ("tensorrt", "TensorRT "), ("cuda", "CUDA "),

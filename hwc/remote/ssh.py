@@ -99,15 +99,9 @@ class Connection:
     def close(self) -> None:
         """Ends the connection and whatever still uses it; what runs detached on the board goes on."""
         self._is_closed = True
-        for process in list(self._processes):
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        for process in list(self._processes):
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for process in reversed(list(self._processes)):  # the master last
+            process.kill()
+            process.wait()
         if self._folder != Path():
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -202,7 +196,8 @@ class Connection:
         return [*self._options, *(word for pair in [*pairs, "LogLevel=INFO"] for word in ("-o", pair))]
 
     def _client_options(self) -> list[str]:
-        return ["-T", "-o", "ControlMaster=no", *self._shared_options()]
+        # Without the master's socket a client would connect by itself: then it must fail.
+        return ["-T", "-o", "ControlMaster=no", "-o", "ProxyCommand=false", *self._shared_options()]
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         if not self.is_alive:
@@ -216,8 +211,7 @@ class Connection:
         return process
 
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            process.terminate()
+        process.kill()  # not SIGTERM, which ssh passes on to the master
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
@@ -239,9 +233,19 @@ class Connection:
             raise TargetError(
                 f"{self.host.label} has no python3", got=said, do="install Python 3.8 or newer on the board"
             )
-        if status == 255 or not self.is_alive:
+        if not self.is_alive or (status == 255 and self._ends_soon()):
             raise LinkCut
-        raise EngineError(f"{self.host.label}: the call '{verb}' ended with status {status}", got=said or "no message")
+        how = "it was killed" if status == 255 else f"exit status {status}"
+        raise EngineError(
+            f"the call '{verb}' ended without a result", where=self.host.label, got=f"{how}: {said or 'no message'}",
+            do="see `sudo dmesg` on the board, and run the same command again",
+        )  # fmt: skip
+
+    def _ends_soon(self) -> bool:
+        """Whether the master is gone or about to go: a client may learn of a cut link before it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._processes[0].wait(timeout=1)
+        return not self.is_alive
 
 
 class _Reader:
@@ -280,7 +284,11 @@ class _Reader:
             if not text.startswith(MARK):
                 continue  # a greeting of the login shell
             try:
-                self.last = json.loads(text[len(MARK) :])
+                message = json.loads(text[len(MARK) :])
+            except ValueError:
+                continue
+            self.last = message if isinstance(message, dict) else {}
+            try:
                 self._on_message(self.last)
             except Exception as error:  # kept for the thread that waits
                 self.failure = self.failure or error

@@ -84,7 +84,7 @@ def _no_answer(host: str, found: re.Match[str], stderr: str) -> HwcError:
 
 
 def _bad_config(host: str, found: re.Match[str], stderr: str) -> HwcError:
-    return UsageError("ssh cannot read its configuration", got=found[0], do="correct that file")
+    return UsageError("ssh cannot read its configuration", where=f"ssh {host}", got=found[0], do="correct that file")
 
 
 _RULES: tuple[tuple[str, Callable[[str, re.Match[str], str], HwcError]], ...] = (

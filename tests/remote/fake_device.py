@@ -52,7 +52,7 @@ def main(arguments):
     if verb != "doctor":
         check_bundle(places[0])
     obey(verb, told)
-    result = {"doctor": doctor, "verify": lambda *_: {"ok": True}, "build": build, "profile": profile}[verb](given, told)
+    result = VERBS[verb](given, told)
     if "-o" in given:
         with open(given["-o"], "w") as stream:
             json.dump(result, stream)
@@ -65,12 +65,12 @@ def check_bundle(folder):
     for name, sha in files.items():
         with open(folder + "/" + name, "rb") as stream:
             if hashlib.sha256(stream.read()).hexdigest() != sha:
-                sys.exit("'%s' was changed" % name)
+                sys.exit(f"'{name}' was changed")
 
 
 def obey(verb, told):
     for fraction in (0.1, 0.5):
-        print("hwc-progress %s %s" % (fraction, verb), file=sys.stderr, flush=True)
+        print(f"hwc-progress {fraction} {verb}", file=sys.stderr, flush=True)
     while told.get("hold") == verb and not os.path.exists(ROOT + "/go"):
         time.sleep(0.02)
     if told.get("die") == verb:
@@ -97,4 +97,5 @@ def profile(given, told):
     return {"latency_ms": {"p50": 1.5}, "duration_s": float(given["--duration"])}
 
 
+VERBS = {"doctor": doctor, "verify": lambda given, told: {"ok": True}, "build": build, "profile": profile}
 main(sys.argv[1:])

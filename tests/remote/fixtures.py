@@ -12,26 +12,27 @@ import pytest
 from hwc import targets
 from hwc.artifacts import BuildKey, Bundle, Engine
 from hwc.bundle import SCHEMA, hash_files, read_bundle, staged_folder, write_manifest
-from hwc.remote.deploy_bundle import DeployOptions, HostResult, deploy
+from hwc.remote.deploy_hosts import deploy_hosts
+from hwc.remote.host_result import DeployOptions, HostResult
 from hwc.remote.hosts import Host
 from tests.remote.loopback import Board, loopback_board, missing_programs
 
-MODEL_BYTES = 12 << 20
+MODEL_BYTES = 4 << 20
 FAKE_DEVICE = Path(__file__).parent / "fake_device.py"
 TABLE = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=2 NAME=MODE_15W >\n< POWER_MODEL ID=3 NAME=MODE_30W_ALL >\n"
 
 
-def write_bundle(folder: Path, *, name: str = "net", target: str = "agx-xavier", seed: int = 1) -> Path:
+def write_bundle(folder: Path, *, seed: int = 1, table: str = "8502\n", name: str = "net") -> Path:
     """A bundle with a model of noise, some small files, and the fake program."""
     key = BuildKey("0" * 64, "agx-xavier", "tensorrt 8.5.2", "fp16")
     engine = Engine("tensorrt", "deferred", key, (), (), (), (), 0, None, None, 0.0, ())
     with staged_folder(folder) as stage:
         (stage / "model.onnx").write_bytes(random.Random(seed).randbytes(MODEL_BYTES))
         (stage / "tables").mkdir()
-        (stage / "tables" / "calib cache.txt").write_text("TRT-8502-EntropyCalibration2\n")
+        (stage / "tables" / "calib cache.txt").write_text(table)
         shutil.copy(FAKE_DEVICE, stage / "hwc.pyz")
-        files = hash_files(stage)
-        bundle = Bundle(SCHEMA, name, targets.load(target), "fp16", (), (), (), (), engine, files, {"hwc": "0"}, ())
+        xavier = targets.load("agx-xavier")
+        bundle = Bundle(SCHEMA, name, xavier, "fp16", (), (), (), (), engine, hash_files(stage), {"hwc": "0"}, ())
         write_manifest(stage, bundle)
     return folder
 
@@ -65,6 +66,7 @@ def deploy_to(board: Board, bundle: Path) -> DeployTo:
     def run(*, folder: Path = bundle, host: Host | None = None, on_progress=None, **options: object) -> HostResult:
         how = DeployOptions(**{"ssh_config": board.ssh_config, **options})
         watch = on_progress or (lambda host, step, fraction, text: None)
-        return deploy(folder, read_bundle(folder), host or Host("board"), how, watch)
+        (result,) = deploy_hosts(folder, read_bundle(folder), [host or Host("board")], how, watch)
+        return result
 
     return run

@@ -3,11 +3,10 @@
     with loopback_board(folder) as board:
         ... ssh -F board.ssh_config board ...
 
-Whoever logs in gets `root/home` as home and only `root/bin` as PATH. The board's Python loads `root/site` first, whose
-sitecustomize makes it another machine: `faults.json` there sets the architecture, the Python version, a disk that is
-full, and where /proc and /etc files are read from. `device.json` tells the fake hwc.pyz (fake_device.py) what it is.
-Nothing is shared with the machine's own ssh set-up. To run the real hwc.pyz, put its Python into `python=` and what it
-must see into `env=`.
+Whoever logs in gets `root/home` as home and only `root/bin` as PATH. The board's Python loads `root/site` first: its
+sitecustomize makes it another machine, with an empty numpy, and breaks it as `faults.json` says (see there).
+`device.json` tells the fake hwc.pyz (fake_device.py) what it is. Nothing is shared with the machine's own ssh set-up.
+To run the real hwc.pyz, put its Python into `python=` and what it must see into `env=`.
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ from pathlib import Path
 ALIAS = "board"
 SSHD_PLACES = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
 PROGRAMS = ("sh", "mv", "cat", "sleep", "head", "rsync")  # what the board has besides Python
+# Without the packages of a virtual environment, whose start alone takes longer than most calls.
+BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 FAKES = Path(__file__).parent / "fake_board"
 
 
@@ -47,6 +48,7 @@ class Board:
     port: int
     ssh_config: Path
     sshd: subprocess.Popen
+    python: str
 
     host = "127.0.0.1"
     user = getpass.getuser()
@@ -62,6 +64,10 @@ class Board:
     def set_device(self, **behaviour: object) -> None:
         """What the fake hwc.pyz is and does from now on."""
         _update(self.root / "device.json", behaviour)
+
+    def write_program(self, name: str, script: str) -> None:
+        """Puts a Python script under that name into the board's PATH."""
+        _write_script(self.root / "bin" / name, f"{self.python} {script}")
 
     def calls(self) -> list[str]:
         """The verbs that the fake hwc.pyz was run with, in order."""
@@ -114,7 +120,7 @@ class Board:
 
 @contextlib.contextmanager
 def loopback_board(
-    root: Path, *, python: str = sys.executable, env: Mapping[str, str] | None = None, has_rsync: bool = True,
+    root: Path, *, python: str = BARE_PYTHON, env: Mapping[str, str] | None = None, has_rsync: bool = True,
 ) -> Iterator[Board]:  # fmt: skip
     """A board below `root`, until the block ends; then nothing of it is left running.
 
@@ -131,7 +137,7 @@ def loopback_board(
     _write_programs(root, python, has_rsync)
     for name in ("host", "user"):
         _make_key(root / "keys" / name)
-    board = _start(root, {"FAKE_BOARD": str(root), **(env or {})})
+    board = _start(root, python, {"FAKE_BOARD": str(root), **(env or {})})
     try:
         yield board
     finally:
@@ -141,7 +147,7 @@ def loopback_board(
         board.sshd.wait()
 
 
-def _start(root: Path, env: Mapping[str, str]) -> Board:
+def _start(root: Path, python: str, env: Mapping[str, str]) -> Board:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd of Debian wants it, and only its service makes it
     variables = {"PATH": root / "bin", "HOME": root / "home", "PYTHONPATH": root / "site", **env}
@@ -159,7 +165,8 @@ def _start(root: Path, env: Mapping[str, str]) -> Board:
             process = subprocess.Popen([sshd, "-D", "-e", "-f", str(root / "sshd_config")], stdin=subprocess.DEVNULL,
                                        stdout=log, stderr=log)  # fmt: skip
         if _wait_for_banner(port, process):
-            return Board(root, port, _write_client(root, port), process)
+            (root / "sshd.pid").write_text(str(process.pid))
+            return Board(root, port, _write_client(root, port), process, python)
         process.wait()  # another program took the port meanwhile
     raise RuntimeError("sshd does not start: " + (root / "sshd.log").read_text()[-500:])
 
@@ -182,11 +189,15 @@ def _write_programs(root: Path, python: str, has_rsync: bool) -> None:
         if found and (has_rsync or name != "rsync"):
             (root / "bin" / name).symlink_to(found)
     # A script and not a link: through a link a virtual environment would not find itself.
-    for name, command in (("python3", [python]), ("nvpmodel", [python, f"{root}/site/fake_nvpmodel.py"]),
-                          ("sudo", [python, f"{root}/site/fake_sudo.py"])):  # fmt: skip
-        script = root / "bin" / name
-        script.write_text("#!/bin/sh\nexec " + " ".join(command) + ' "$@"\n')
-        script.chmod(0o755)
+    for name, words in (("python3", ""), ("nvpmodel", f"{root}/site/fake_nvpmodel.py"),
+                        ("sudo", f"{root}/site/fake_sudo.py")):  # fmt: skip
+        _write_script(root / "bin" / name, f"{python} {words}")
+
+
+def _write_script(path: Path, command: str) -> None:
+    path.unlink(missing_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
 
 
 def _make_key(path: Path) -> None:

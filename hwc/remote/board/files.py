@@ -14,7 +14,6 @@ Part of the device half: Python 3.8, standard library only.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
@@ -38,52 +37,67 @@ def plan(folder: str, files: Files, write: bool) -> Dict[str, Any]:
     """What has to be sent, in the order of `files`; with `write`, everything else is put into DIR.partial.
 
     Returns:
-        {"dir", "is_current": DIR holds exactly these files, "send": [{"name", "sha256", "size", "have"}],
-         "reused_bytes", "free_bytes"}
+        {"dir", "is_current": DIR holds exactly these files, "free_bytes", "reused_bytes",
+         "send": [{"name", "also": other names of that content, "sha256", "size", "have": bytes of its part}]}
     """
     folder = _checked_folder(folder, write)
     for name in files:
         if os.path.isabs(name) or ".." in name.split("/") or name.split("/")[0] == PARTS:
             refuse("UsageError", "the manifest names a file outside the bundle", got=name)
-    wanted = dict(files.values())
-    current = _hash_tree(folder, set(wanted.values()))
-    if all(current.get(name) == sha for name, (sha, _) in files.items()):
-        return {
-            "dir": folder, "is_current": True, "send": [], "reused_bytes": _total(files), "free_bytes": _free(folder),
-        }  # fmt: skip
+    sizes = dict(files.values())
+    shas = {name: sha for name, (sha, _) in files.items()}
+    result = {"dir": folder, "free_bytes": _free(folder), "reused_bytes": sum(size for _, size in files.values())}
+    current = _hash_tree(folder, sizes)
+    if current == shas:
+        return {**result, "is_current": True, "send": []}
     partial = folder + ".partial"
-    staged = _hash_tree(partial, set(wanted.values()))
+    staged = _hash_tree(partial, sizes)
     sources = {sha: os.path.join(folder, name) for name, sha in current.items()}
-    sources.update({sha: os.path.join(partial, name) for name, sha in staged.items()})
+    sources.update({sha: os.path.join(partial, name) for name, sha in staged.items() if shas.get(name) == sha})
     if write:
         with _told(partial):
-            _tidy(partial, files, staged, wanted)
-    send: List[Dict[str, Any]] = []
+            _tidy(partial, shas, sizes, staged)
+    send: Dict[str, Dict[str, Any]] = {}
     for name, (sha, size) in files.items():
-        if staged.get(name) == sha:
-            continue
         if sha in sources:
-            if write:
+            if write and staged.get(name) != sha:
                 with _told(partial):
                     _put(sources[sha], os.path.join(partial, name))
+        elif sha in send:
+            send[sha]["also"].append(name)
         else:
-            send.append({"name": name, "sha256": sha, "size": size, "have": _size(os.path.join(partial, PARTS, sha))})
-    sent = sum(item["size"] for item in send)
-    return {
-        "dir": folder, "is_current": False, "send": send, "reused_bytes": _total(files) - sent,
-        "free_bytes": _free(folder),
-    }  # fmt: skip
+            have = _size(os.path.join(partial, PARTS, sha))
+            send[sha] = {"name": name, "also": [], "sha256": sha, "size": size, "have": have}
+    for item in send.values():
+        result["reused_bytes"] -= item["size"]
+    return {**result, "is_current": False, "send": list(send.values())}
 
 
-def receive(folder: str, name: str, sha256: str, size: int, offset: int) -> Dict[str, Any]:
-    """Appends stdin to the part of that file from byte `offset` on, then settles it."""
-    part = os.path.join(full_path(folder) + ".partial", PARTS, sha256)
+def receive(folder: str, items: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Reads files from stdin, one after the other, each from byte `have` on, and settles them.
+
+    Args:
+        items: as in the result of `plan`.
+
+    Returns:
+        {"damaged": names of the files that have to be sent whole}
+    """
+    damaged = []
+    for item in items:
+        _receive_one(folder, item)
+        if not settle(folder, item)["ok"]:
+            damaged.append(item["name"])
+    return {"damaged": damaged}
+
+
+def _receive_one(folder: str, item: Dict[str, Any]) -> None:
+    part = os.path.join(full_path(folder) + ".partial", PARTS, item["sha256"])
+    size, at, said_s = item["size"], item["have"], 0.0
     signal.alarm(IDLE_S)
     with _told(part):
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            os.lseek(handle, offset, os.SEEK_SET)
-            at, said_s = offset, 0.0
+            os.lseek(handle, at, os.SEEK_SET)
             while at < size:
                 piece = sys.stdin.buffer.read1(min(PIECE, size - at))  # type: ignore[union-attr]
                 if not piece:
@@ -94,21 +108,20 @@ def receive(folder: str, name: str, sha256: str, size: int, offset: int) -> Dict
                     view = view[os.write(handle, view) :]
                 at += len(piece)
                 if time.monotonic() - said_s > 0.2:
-                    say({"at": at})
+                    say({"name": item["name"], "at": at})
                     said_s = time.monotonic()
-            os.fsync(handle)
         finally:
             os.close(handle)
-    signal.alarm(0)
-    return settle(folder, name, sha256, size)
+            signal.alarm(0)
 
 
-def settle(folder: str, name: str, sha256: str, size: int) -> Dict[str, Any]:
+def settle(folder: str, item: Dict[str, Any]) -> Dict[str, Any]:
     """Hashes a part that is complete and gives it its name.
 
     Returns:
         {"ok": false} when the bytes are not those that were promised: the part is gone and has to be sent whole.
     """
+    name, sha256, size = item["name"], item["sha256"], item["size"]
     partial = full_path(folder) + ".partial"
     part = os.path.join(partial, PARTS, sha256)
     if _size(part) < size:
@@ -117,8 +130,11 @@ def settle(folder: str, name: str, sha256: str, size: int) -> Dict[str, Any]:
         if _size(part) != size or _sha256(part) != sha256:
             os.unlink(part)
             return {"ok": False}
+        _flush(part)  # names must not reach the disk before contents do: boards lose power
         _make_parent(os.path.join(partial, name))
         os.replace(part, os.path.join(partial, name))
+        for other in item["also"]:
+            _put(os.path.join(partial, name), os.path.join(partial, other))
     return {"ok": True}
 
 
@@ -126,7 +142,7 @@ def switch(folder: str, files: Files) -> Dict[str, Any]:
     """Judges DIR.partial as a whole and makes it DIR."""
     folder = full_path(folder)
     partial, old = folder + ".partial", folder + ".old"
-    found = _hash_tree(partial, {sha for sha, _ in files.values()}, is_whole=True)
+    found = _hash_tree(partial, dict(files.values()), is_whole=True)
     for name, (sha, _) in files.items():
         if found.pop(name, "") != sha:
             refuse("EngineError", "'%s' is not what was sent" % name, where=partial, do="run the same command again")
@@ -135,7 +151,8 @@ def switch(folder: str, files: Files) -> Dict[str, Any]:
     with _told(partial):
         shutil.rmtree(os.path.join(partial, PARTS), ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-        os.sync()  # names must not reach the disk before contents do: boards lose power
+        for top, _, _ in os.walk(partial):
+            _flush(top)
         if not os.path.isdir(folder):
             os.rename(partial, folder)
             how = "rename"
@@ -167,15 +184,15 @@ def _checked_folder(text: str, write: bool) -> str:
     return folder
 
 
-def _tidy(partial: str, files: Files, staged: Dict[str, str], wanted: Dict[str, int]) -> None:
+def _tidy(partial: str, shas: Dict[str, str], sizes: Dict[str, int], staged: Dict[str, str]) -> None:
     """Makes DIR.partial, and takes out of it what is no part of the bundle that is coming."""
     os.makedirs(os.path.join(partial, PARTS), exist_ok=True)
-    for name, path in _walk(partial):
+    for name, path in list(_walk(partial)):
         if name.split("/")[0] == PARTS:
             sha = os.path.basename(name)
-            is_wanted = sha in wanted and _size(path) <= wanted[sha]
+            is_wanted = sha in sizes and _size(path) <= sizes[sha]
         else:
-            is_wanted = name in files and staged.get(name) == files[name][0]
+            is_wanted = name in shas and staged.get(name) == shas[name]
         if not is_wanted:
             os.unlink(path)
 
@@ -194,8 +211,18 @@ def _make_parent(path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
 
 
+def _flush(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _exchange(one: str, other: str) -> bool:
     """Swaps two names in one step; False where the C library or the file system cannot."""
+    import ctypes  # slow to load, and needed once in a deployment
+
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <linux/fs.h>
     if rename is None:
@@ -215,18 +242,21 @@ def _walk(folder: str) -> Iterator[Tuple[str, str]]:
             yield os.path.relpath(path, folder).replace(os.sep, "/"), path
 
 
-def _hash_tree(folder: str, wanted: Any, is_whole: bool = False) -> Dict[str, str]:
-    """name -> sha256 of the regular files outside `.parts`; files of other sizes than wanted are not read."""
+def _hash_tree(folder: str, sizes: Dict[str, int], is_whole: bool = False) -> Dict[str, str]:
+    """name -> sha256 of every file outside `.parts`; "" for what need not be read, as its size is of no wanted file.
+
+    Args:
+        sizes: sha256 -> bytes of the wanted files.
+        is_whole: read everything.
+    """
+    wanted = set(sizes.values())
     found: Dict[str, str] = {}
     for name, path in _walk(folder):
-        if name.split("/")[0] == PARTS:
-            continue
-        info = os.lstat(path)
-        if not stat.S_ISREG(info.st_mode):
-            found[name] = "not a regular file" if is_whole else ""
-        elif is_whole or info.st_size in wanted:
-            found[name] = _sha256(path)
-    return {name: sha for name, sha in found.items() if sha}
+        if name.split("/")[0] != PARTS:
+            info = os.lstat(path)
+            is_read = stat.S_ISREG(info.st_mode) and (is_whole or info.st_size in wanted)
+            found[name] = _sha256(path) if is_read else ""
+    return found
 
 
 def _sha256(path: str) -> str:
@@ -243,10 +273,6 @@ def _size(path: str) -> int:
         return os.lstat(path).st_size
     except OSError:
         return 0
-
-
-def _total(files: Files) -> int:
-    return sum(size for _, size in files.values())
 
 
 def _free(folder: str) -> int:

@@ -40,14 +40,21 @@ def look_at_jobs(folder: str) -> Dict[str, Any]:
     return {"jobs": {name: _state(os.path.join(base, name)) for name in sorted(names)}}
 
 
-def start(folder: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
-    """Starts a job, or finds the same one running or finished.
+def work(folder: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
+    """Starts a job, or finds the same one running or finished, and sends its stderr line by line until it ends.
+
+    The first message is {"found": "started", "running" or "finished", "before": why an earlier one has no result}.
 
     Returns:
-        {"state": "started", "running" or "finished", "before": why an earlier one has no result, or empty}
+        {"state": "finished", "rc", "stdout", "stderr": the last lines} or {"state": "died" or "rebooted", "stderr"}
     """
     place = os.path.join(full_path(folder) + ".job", name)
     os.makedirs(place, exist_ok=True)
+    say(_start(place, name, key, argv))
+    return _follow(place)
+
+
+def _start(place: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
     with _locked(place):
         found = _state(place)
         if found["state"] == "running" and found["key"] != key:
@@ -56,11 +63,10 @@ def start(folder: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
                 got="process %s" % found["pid"], do="wait for it, or end it there: kill -- -%s" % found["pid"],
             )  # fmt: skip
         if found["key"] == key and (found["state"] == "running" or found.get("rc") == 0):
-            return {"state": found["state"], "before": ""}
+            return {"found": found["state"], "before": ""}
         for old in os.listdir(place):
             if old != LOCK:
                 os.unlink(os.path.join(place, old))
-        argv = [argv[0], *(full_path(word) if word.startswith(("~", "/")) else word for word in argv[1:])]
         child = subprocess.Popen(
             ["/bin/sh", "-c", WRAPPER, "sh", *argv], cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True, env=environment(),
@@ -69,16 +75,10 @@ def start(folder: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
         _write(place, "owner", json.dumps(owner))
         _write(place, "key", key)
     before = {"rebooted": "the board was rebooted", "died": "it was killed", "finished": "it failed"}
-    return {"state": "started", "before": before.get(found["state"], "") if found["key"] == key else ""}
+    return {"found": "started", "before": before.get(found["state"], "") if found["key"] == key else ""}
 
 
-def follow(folder: str, name: str) -> Dict[str, Any]:
-    """Sends the job's stderr line by line until it ends.
-
-    Returns:
-        {"state": "finished", "rc", "stdout", "stderr": the last lines} or {"state": "died" or "rebooted", "stderr"}
-    """
-    place = os.path.join(full_path(folder) + ".job", name)
+def _follow(place: str) -> Dict[str, Any]:
     at, rest = 0, b""
     tail: List[str] = []
     while True:
@@ -127,11 +127,14 @@ def fetch(folder: str, name: str, file: str) -> Dict[str, Any]:
 
 def _state(place: str) -> Dict[str, Any]:
     key, owner, status = (_read(place, name) for name in ("key", "owner", "status"))
-    if not key or not owner:
+    try:
+        who = json.loads(owner)
+    except ValueError:
+        who = None
+    if not key or not who:  # none, or a power cut left half of it
         return {"state": "absent", "key": "", "pid": 0}
-    who = json.loads(owner)
     found = {"key": key, "pid": who["pid"]}
-    if status.strip():
+    if status.strip().isdigit():
         return {**found, "state": "finished", "rc": int(status)}
     if who["boot_id"] != read_boot_id():
         return {**found, "state": "rebooted"}
@@ -139,7 +142,7 @@ def _state(place: str) -> Dict[str, Any]:
         return {**found, "state": "running"}
     # It may have ended between the two looks.
     status = _read(place, "status")
-    return {**found, "state": "finished", "rc": int(status)} if status.strip() else {**found, "state": "died"}
+    return {**found, "state": "finished", "rc": int(status)} if status.strip().isdigit() else {**found, "state": "died"}
 
 
 def _start_ticks(pid: int) -> int:

@@ -13,10 +13,9 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from typing import Any, Dict, List
 
-from hwc.remote.board.protocol import beat, full_path, refuse
+from hwc.remote.board.protocol import beat, refuse
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STDERR_LINES = 40
@@ -45,28 +44,26 @@ def read_boot_id() -> str:
 
 def run(argv: List[str], timeout_s: float) -> Dict[str, Any]:
     """Runs a command to its end; its exit status, all of its stdout and the last lines of its stderr."""
-    argv = [argv[0], *(full_path(word) if word.startswith(("~", "/")) else word for word in argv[1:])]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    try:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+    except OSError as error:
+        refuse("EngineError", "cannot start %s on the board" % argv[0], got=str(error))
+    left_s = timeout_s
+    while True:
         try:
-            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment())
-        except OSError as error:
-            refuse("EngineError", "cannot start %s on the board" % argv[0], got=str(error))
-        left_s = timeout_s
-        while True:
-            try:
-                child.wait(timeout=0.5)
-                break
-            except subprocess.TimeoutExpired:
-                beat()
-                left_s -= 0.5
-            if left_s <= 0:
-                child.kill()
-                child.wait()
-                refuse("EngineError", "a command on the board took more than %g s" % timeout_s, got=" ".join(argv))
-        out.seek(0)
-        err.seek(0)
-        stderr = err.read().decode("utf-8", "replace").splitlines()[-STDERR_LINES:]
-        return {"rc": child.returncode, "stdout": out.read().decode("utf-8", "replace"), "stderr": stderr}
+            out, err = child.communicate(timeout=0.5)
+            break
+        except subprocess.TimeoutExpired:
+            beat()
+            left_s -= 0.5
+        if left_s <= 0:
+            child.kill()
+            child.communicate()
+            refuse("EngineError", "a command on the board took more than %g s" % timeout_s, got=" ".join(argv))
+    lines = err.decode("utf-8", "replace").splitlines()[-STDERR_LINES:]
+    return {"rc": child.returncode, "stdout": out.decode("utf-8", "replace"), "stderr": lines}
 
 
 def environment() -> Dict[str, str]:

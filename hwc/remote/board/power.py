@@ -55,8 +55,7 @@ def change(folder: str, name: str, id: str) -> Dict[str, Any]:
             )  # fmt: skip
         os.makedirs(os.path.dirname(record), exist_ok=True)
         if not remembered:
-            with open(record, "w") as stream:
-                json.dump(former, stream)
+            _write_record(record, former)
         try:
             _set(name, id)
         except BaseException:
@@ -87,12 +86,21 @@ def pending(folder: str) -> Dict[str, Any]:
     try:
         with open(_record(folder)) as stream:
             return {"former": json.load(stream)}
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {"former": {}}
 
 
 def _record(folder: str) -> str:
     return os.path.join(full_path(folder) + ".job", "power.json")
+
+
+def _write_record(record: str, mode: Dict[str, str]) -> None:
+    """On the disk before the switch: the mode outlives a power cut, so its record must too."""
+    with open(record + ".new", "w") as stream:
+        json.dump(mode, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(record + ".new", record)
 
 
 def _set(name: str, id: str) -> None:

@@ -16,14 +16,14 @@ def main(arguments):
     if arguments == ["-q"]:
         with open(ROOT + "/mode") as stream:
             number = stream.read()
-        print("NV Power Mode: %s\n%s" % (MODES[number], number))
+        print(f"NV Power Mode: {MODES[number]}\n{number}")
         return 0
     if len(arguments) == 2 and arguments[0] == "-m" and arguments[1] in MODES:
         if os.geteuid() != 0 and "AS_ROOT" not in os.environ:
             print("NVPM ERROR: Error opening /sys/...: 13", file=sys.stderr)
             return 1
         if os.path.exists(ROOT + "/reboot_" + arguments[1]):
-            print("NVPM WARN: Reboot required for changing to this power mode: %s" % arguments[1])
+            print(f"NVPM WARN: Reboot required for changing to this power mode: {arguments[1]}")
             print("NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:")
             return 0
         with open(ROOT + "/mode", "w") as stream:

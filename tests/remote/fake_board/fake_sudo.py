@@ -1,4 +1,4 @@
-"""A named fake of sudo: only `sudo -n COMMAND`; refuses as sudo does while the board's file `sudo_password` is there."""
+"""A named fake of sudo: only `sudo -n COMMAND`; refuses as sudo does while the file `sudo_password` is there."""
 
 import os
 import sys

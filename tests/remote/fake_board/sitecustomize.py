@@ -5,14 +5,13 @@
     no_numpy        numpy is not found
     free_bytes      what statvfs says is free
     full_after      os.write fails with ENOSPC once so many bytes were written by this process
-    no_exchange     renameat2 is not known to the C library
+    cut_after       the link is cut once this process has written so many bytes with os.write
+    closed          a path: os.makedirs below it fails with EACCES
     uid             os.geteuid()
     die_in          a name of os: the process is killed when it is called for the `die_at`-th time (1 if not given)
 """
 
 import builtins
-import collections
-import ctypes
 import errno
 import importlib.util
 import json
@@ -47,12 +46,14 @@ def become(faults):
         find = importlib.util.find_spec
         importlib.util.find_spec = lambda name, *rest: None if name == "numpy" else find(name, *rest)
     if "free_bytes" in faults:
-        disk = collections.namedtuple("disk", "f_bavail f_frsize")(faults["free_bytes"], 1)
+        disk = type("disk", (), {"f_bavail": faults["free_bytes"], "f_frsize": 1})
         os.statvfs = lambda path: disk
     if "full_after" in faults:
         os.write = limited(os.write, faults["full_after"])
-    if faults.get("no_exchange"):
-        ctypes.CDLL = lambda *args, **keywords: object()
+    if "cut_after" in faults:
+        os.write = cutting(os.write, faults["cut_after"])
+    if "closed" in faults:
+        os.makedirs = closed(os.makedirs, faults["closed"])
     if "uid" in faults:
         os.geteuid = lambda: faults["uid"]
     if "die_in" in faults:
@@ -68,6 +69,29 @@ def limited(write, left):
         return write(handle, data)
 
     return full_write
+
+
+def cutting(write, left):
+    def write_or_cut(handle, data):
+        nonlocal left
+        left -= len(data)
+        written = write(handle, data)
+        if left <= 0:
+            import cut_link
+
+            cut_link.cut()
+        return written
+
+    return write_or_cut
+
+
+def closed(makedirs, place):
+    def makedirs_or_refuse(path, *args, **keywords):
+        if path.startswith(place):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return makedirs(path, *args, **keywords)
+
+    return makedirs_or_refuse
 
 
 def deadly(function, count):
