@@ -25,6 +25,7 @@ from hwc.cli.command import Command
 @click.option("--duration", type=click.FloatRange(min=0.01), default=10.0, show_default=True, help="Seconds measured.")
 @click.option("--builds", type=click.IntRange(min=1), default=1, show_default=True, help="Builds; the best is kept.")
 @click.option("--force", is_flag=True, help="Build even if the board has that engine.")
+@click.option("--accept-differences", is_flag=True, help="Build with another TensorRT than the target's.")
 @click.option("--power-mode", default="", metavar="NAME", help="Set this nvpmodel mode meanwhile (needs sudo there).")
 @click.option("--keep-power-mode", is_flag=True, help="Do not restore the former mode.")
 @click.option("--no-rsync", is_flag=True, help="Copy without rsync even where both sides have it.")
@@ -34,8 +35,9 @@ from hwc.cli.command import Command
 @options.FORMAT
 def deploy(
     bundle: Path, addresses: tuple[str, ...], hosts_file: Path | None, port: int | None, remote_dir: str, build: bool,
-    profile: bool, duration: float, builds: int, force: bool, power_mode: str, keep_power_mode: bool, no_rsync: bool,
-    ssh_config: Path | None, dry_run: bool, output: Path | None, output_format: str,
+    profile: bool, duration: float, builds: int, force: bool, accept_differences: bool, power_mode: str,
+    keep_power_mode: bool, no_rsync: bool, ssh_config: Path | None, dry_run: bool, output: Path | None,
+    output_format: str,
 ) -> None:  # fmt: skip
     """Copy a bundle to boards, build and measure there. Run the same command again after a cut link: it goes on."""
     from hwc.bundle import read_bundle, verify_bundle
@@ -52,7 +54,8 @@ def deploy(
     verify_bundle(bundle, found)
     how = DeployOptions(
         build=build, profile=profile, power_mode=power_mode, keep_power_mode=keep_power_mode, duration_s=duration,
-        builds=builds, force=force, use_rsync=not no_rsync, dry_run=dry_run, ssh_config=ssh_config,
+        builds=builds, force=force, accept_differences=accept_differences, use_rsync=not no_rsync, dry_run=dry_run,
+        ssh_config=ssh_config,
     )  # fmt: skip
     with _progress([host.label for host in hosts]) as progress:
         results = deploy_hosts(bundle, found, hosts, how, progress)

@@ -29,31 +29,30 @@ _FOUND = {
 OnProgress = Callable[[float, str], None]
 
 
-def ask_doctor(link: Connection, folder: str) -> dict[str, Any]:
-    """What `hwc.pyz doctor` in that folder of the board prints.
+def read_doctor(said: dict[str, Any], label: str) -> dict[str, Any]:
+    """What `hwc.pyz doctor` printed on the board.
 
     Raises:
         HwcError: it failed, in its own words.
     """
-    argv = ["python3", f"{folder}/{PROGRAM}", "doctor", "--format", "json"]
-    said = link.call("run", argv=argv, timeout_s=DOCTOR_TIMEOUT_S)
     # 1 is its verdict "not ready", which comes with the same report.
     if said["rc"] not in (0, 1) or '"machine"' not in said["stdout"]:
-        raise _error_of("doctor", said, link.host.label)
-    return _parse("doctor", said, link.host.label)
+        raise _error_of("doctor", said, label)
+    return _parse("doctor", said, label)
 
 
 def run_job(
-    link: Connection, folder: str, verb: str, flags: list[str], *, manifest: str, power_mode: str = "",
+    link: Connection, folder: str, verb: str, flags: list[str], *, manifest: str, power_mode: str = "", file: str = "",
     on_progress: OnProgress = lambda fraction, text: None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:  # fmt: skip
     """Starts `hwc.pyz VERB FOLDER FLAGS` as a job, or joins the one that runs, and waits for its result.
 
     Args:
         manifest: sha256 of the manifest, that is, of the bundle.
+        file: a JSON file that it writes into FOLDER.job/VERB.
 
     Returns:
-        What it printed, and notes: that a job was joined, or why an earlier one has no result.
+        The file, or without one what it printed; and notes: that a job was joined, or why an earlier one has no result.
 
     Raises:
         LinkCut: it goes on without us.
@@ -72,28 +71,19 @@ def run_job(
         if found:
             on_progress(min(1.0, float(found[1])), plain(found[2]))
 
-    said = link.call("work", on_message=on_message, folder=folder, name=verb, key=key, argv=argv)
+    said = link.call(
+        "jobs.work", on_message=on_message, acknowledge=True, folder=folder, name=verb, key=key, argv=argv, file=file
+    )
     if said["state"] != "finished":
-        link.call("forget", folder=folder, name=verb)
         why = "the board was rebooted" if said["state"] == "rebooted" else "something on the board killed it"
         raise EngineError(
             f"{verb} ended without a result", where=link.host.label, got=why, do="run the same command again"
         )
     if said["rc"] != 0:
-        link.call("forget", folder=folder, name=verb)
         raise _error_of(verb, said, link.host.label)
+    if file:
+        said["stdout"] = base64.b64decode(said["file"]).decode("utf-8", "replace")
     return _parse(verb, said, link.host.label), tuple(notes)
-
-
-def fetch_result(link: Connection, folder: str, verb: str, file: str) -> dict[str, Any]:
-    """A JSON file that a job wrote beside its output."""
-    content = base64.b64decode(link.call("fetch", folder=folder, name=verb, file=file)["base64"])
-    return _parse(verb, {"stdout": content.decode("utf-8", "replace"), "stderr": []}, link.host.label)
-
-
-def forget_job(link: Connection, folder: str, verb: str) -> None:
-    """The result has arrived: the next run starts a new job."""
-    link.call("forget", folder=folder, name=verb)
 
 
 def job_key(manifest: str, argv: list[str], power_mode: str) -> str:

@@ -1,8 +1,9 @@
 """Whether a board can take a bundle, asked before anything large is sent.
 
 Two rounds: what its Python says (architecture, numpy), then what the bundle's own `doctor` says there (GPU, TensorRT).
-A bundle for a Jetson is tied to the board's TensorRT as far as the target states it: "8.5.2" holds for 8.5.2.2. Limit:
-an architecture is only demanded where the family has one; a data-centre GPU sits in x86 and in Arm machines.
+A bundle for a Jetson is tied to the major and minor version of the board's TensorRT, for which opset, INT8 dialect and
+typing were chosen. Limit: an architecture is only demanded where the family has one; a data-centre GPU sits in x86 and
+in Arm machines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hwc.remote.ssh_errors import plain
 from hwc.targets.compare_machine import compare
 
 ARCHITECTURES = {"jetson": "aarch64", "geforce": "x86_64"}
-_GOOD, _FAILED = ("ok", "pass", "passed"), ("fail", "failed", "error")
+GOOD, FAILED = "ok", "fail"  # the words of `doctor`; any other is told as it is
 
 
 def check_look(look: Mapping[str, Any], target: Target, label: str) -> None:
@@ -38,11 +39,14 @@ def check_look(look: Mapping[str, Any], target: Target, label: str) -> None:
         )  # fmt: skip
 
 
-def check_machine(report: Mapping[str, Any], target: Target, label: str, *, will_build: bool) -> tuple[str, ...]:
+def check_machine(
+    report: Mapping[str, Any], target: Target, label: str, *, will_build: bool, accept_differences: bool = False
+) -> tuple[str, ...]:
     """Judges what `hwc.pyz doctor --format json` printed; what is left to know, as notes.
 
     Args:
         will_build: a check that failed there is an error then, and else a note.
+        accept_differences: another major or minor version of TensorRT is a note too.
 
     Raises:
         TargetError: another GPU, another TensorRT or none.
@@ -60,15 +64,15 @@ def check_machine(report: Mapping[str, Any], target: Target, label: str, *, will
                 got=plain(f"{capability} ({machine.get('gpu')})"), source=fact.source,
                 do="check the address, or compile for that GPU",
             )  # fmt: skip
+    notes: list[str] = []
     if target.engine == "tensorrt":
-        _check_tensorrt(machine.get("tensorrt"), target, label)
-    notes = []
+        notes += _check_tensorrt(machine.get("tensorrt"), target, label, accept_differences)
     for check in checks:
-        status = str(check.get("status", "")).lower()
-        if status in _GOOD:
+        status = str(check.get("status"))
+        if status == GOOD:
             continue
         text = plain(f"{check.get('name')}: {check.get('message')}")
-        if status in _FAILED and will_build:
+        if status == FAILED and will_build:
             raise EngineError(f"{label} is not ready to build", got=text, do=plain(str(check.get("do") or "")))
         notes.append(f"doctor, {status}: {text}")
     return tuple(notes)
@@ -96,16 +100,24 @@ def find_power_mode(bundle: Bundle, name: str) -> PowerMode | None:
     return found
 
 
-def _check_tensorrt(version: Any, target: Target, label: str) -> None:
+def _check_tensorrt(version: Any, target: Target, label: str, accept_differences: bool) -> tuple[str, ...]:
     name = "software.tensorrt"
     seen = {name: Fact(str(version), "version", "hwc.pyz doctor")} if version else {}
-    for difference in compare(target, seen):
-        if difference.fact != name:
-            continue
+    found = [difference for difference in compare(target, seen) if difference.fact == name]
+    if not found:
+        return ()
+    (difference,) = found
+    if not version:
         raise TargetError(
-            f"{label} has TensorRT {plain(str(version))}" if version else f"{label} has no TensorRT for its python3",
-            expected=f"TensorRT {difference.expected}" if version else difference.expected, source=difference.source,
-            got=difference.found,
-            do=f"install the JetPack that `hwc targets show {target.name}` names, or compile for a target with that one"
-            if version else "install JetPack's python3-libnvinfer",
+            f"{label} has no TensorRT for its python3", expected=difference.expected, got=difference.found,
+            source=difference.source, do="sudo apt-get install python3-libnvinfer",
         )  # fmt: skip
+    is_patch = str(version).split(".")[:2] == difference.expected.split(".")[:2]
+    if is_patch or accept_differences:
+        return (f"TensorRT {plain(str(version))} is there, compiled for {difference.expected}",)
+    raise TargetError(
+        f"{label} has TensorRT {plain(str(version))}", expected=f"TensorRT {difference.expected}",
+        got=difference.found, source=difference.source,
+        do=f"install the JetPack that `hwc targets show {target.name}` names, compile for a target with that version, "
+        "or try it: --accept-differences",
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,6 @@ def list_files(folder: Path, bundle: Bundle) -> Files:
     return files
 
 
-def prepare_copy(link: Connection, folder: str, files: Files) -> Plan:
-    """Makes DIR.partial on the board and links there what it has of the files; what it lacks is the plan.
-
-    Raises:
-        UsageError: the folder of the board is something else, or may not be written.
-        EngineError: the disk of the board is too small for what is missing.
-    """
-    return read_plan(link.call("plan", folder=folder, files=files, write=True), link.host.label)
-
-
 def read_plan(said: dict[str, Any], label: str) -> Plan:
     """The plan in a board's words, judged by its free space.
 
@@ -95,44 +85,109 @@ def read_plan(said: dict[str, Any], label: str) -> Plan:
     return plan
 
 
-def send_files(
-    link: Connection, source: Path, folder: str, items: Sequence[Item], *, use_rsync: bool,
-    on_bytes: OnBytes = lambda sent: None,
-) -> int:  # fmt: skip
-    """Sends those files and has each one hashed on the board.
+class Copy:
+    """One bundle on its way to one board; `begin`, then `finish`. A second run goes on where this one stopped.
 
     Args:
-        folder: `Plan.folder`.
-        items: of `Plan.send`.
-        on_bytes: gets the bytes that are there, over all items, those of earlier runs included.
+        source: the bundle's folder here.
+        on_bytes: gets the bytes that are there, those of earlier runs included.
 
-    Returns:
-        Bytes that were not there before.
-
-    Raises:
-        LinkCut: a second run goes on from where this one stopped.
-        EngineError: the board's disk is full, rsync failed, or the bytes arrived changed twice.
+    Attributes:
+        sent_bytes: bytes that were not there before.
     """
-    there = {item["name"]: item["have"] for item in items}
-    sent, waiting = 0, list(items)
 
-    def on_item(name: str, at: int) -> None:
-        there[name] = at
-        on_bytes(sum(there.values()))
+    def __init__(
+        self, link: Connection, source: Path, files: Files, plan: Plan, on_bytes: OnBytes = lambda count: None
+    ) -> None:
+        self.sent_bytes = 0
+        self._link, self._source, self._files, self._plan, self._on_bytes = link, source, files, plan, on_bytes
+        self._there = {item["name"]: item["have"] for item in plan.send}
 
-    for _ in range(2):
-        # A file of one packet is not worth a process of its own.
-        large = [item for item in waiting if use_rsync and item["size"] - item["have"] > SMALL_BYTES]
-        damaged = _send_stream(link, source, folder, [item for item in waiting if item not in large], on_item)
-        damaged += [item["name"] for item in large if not _send_by_rsync(link, source, folder, item, on_item)]
-        sent += sum(item["size"] - item["have"] for item in waiting)
-        waiting = [{**item, "have": 0} for item in waiting if item["name"] in damaged]
-        if not waiting:
-            return sent
-    raise EngineError(
-        f"'{waiting[0]['name']}' arrives changed", where=f"{link.host.label}, {folder}",
-        expected=f"sha256 {waiting[0]['sha256']}", do="check the memory and the disks of both machines",
-    )  # fmt: skip
+    def begin(self, timeout_s: float) -> dict[str, Any]:
+        """Sends the program, if the board lacks it, and runs its doctor: {"rc", "stdout", "stderr"}.
+
+        Raises:
+            LinkCut: the connection went away.
+            HwcError: what the board refused.
+        """
+
+        def send(items: list[Item]) -> dict[str, Any]:
+            return self._stream("copy.begin", items, program=PROGRAM, timeout_s=timeout_s)
+
+        first = [item for item in self._plan.send if item["name"] == PROGRAM]
+        doctor = self._until_sound(first, send)["doctor"]
+        assert isinstance(doctor, dict)
+        return doctor
+
+    def finish(self, *, use_rsync: bool) -> None:
+        """Sends the rest; once every file is sound, the folder on the board is the bundle.
+
+        Raises:
+            LinkCut: the connection went away.
+            EngineError: the board's disk is full, rsync failed, or the bytes arrived changed twice.
+        """
+
+        def send(items: list[Item]) -> dict[str, Any]:
+            # A file of a few packets is not worth a process of its own.
+            large = [item for item in items if use_rsync and item["size"] - item["have"] > SMALL_BYTES]
+            for item in large:
+                self._send_by_rsync(item)
+            return self._stream("copy.finish", [item for item in items if item not in large], copied=large)
+
+        if not self._plan.is_current:
+            self._until_sound([item for item in self._plan.send if item["name"] != PROGRAM], send)
+
+    def _until_sound(self, items: list[Item], send: Callable[[list[Item]], dict[str, Any]]) -> dict[str, Any]:
+        """Sends the items, and those again whole whose bytes were found wrong, once."""
+        for _ in range(2):
+            said = send(items)
+            self.sent_bytes += sum(item["size"] - item["have"] for item in items)
+            items = [{**item, "have": 0} for item in items if item["name"] in said["damaged"]]
+            if not items:
+                return said
+        raise EngineError(
+            f"'{items[0]['name']}' arrives changed", where=f"{self._link.host.label}, {self._plan.folder}",
+            expected=f"sha256 {items[0]['sha256']}", do="check the memory and the disks of both machines",
+        )  # fmt: skip
+
+    def _stream(self, function: str, items: list[Item], **arguments: Any) -> dict[str, Any]:
+        """One call, with the bytes of all items."""
+
+        def pieces() -> Iterator[bytes]:
+            for item in items:
+                with (self._source / item["name"]).open("rb") as stream:
+                    stream.seek(item["have"])
+                    while piece := stream.read(PIECE_BYTES):
+                        yield piece
+
+        def on_message(message: dict[str, Any]) -> None:
+            if "at" in message:
+                self._note(message["name"], message["at"])
+
+        return self._link.call(
+            function, data=pieces(), on_message=on_message, folder=self._plan.folder, files=self._files, items=items,
+            **arguments,
+        )  # fmt: skip
+
+    def _send_by_rsync(self, item: Item) -> None:
+        target = f"{self._link.host.address}:{self._plan.folder}.partial/.parts/{item['sha256']}"
+        argv = [*RSYNC, "-e", self._link.shell_command(), "--", str(self._source / item["name"]), target]
+        with self._link.local(argv) as (process, stderr):
+            assert process.stdout is not None
+            # Its progress line is written over itself: no newline comes before the end.
+            while piece := process.stdout.read1(4096):  # type: ignore[attr-defined]
+                for found in re.findall(rb"([\d,]+)\s+\d+%", piece):
+                    self._note(item["name"], int(found.replace(b",", b"")))
+            status = process.wait()
+            said = stderr.read_text(errors="replace")
+        if status != 0:
+            if not self._link.is_alive:
+                raise LinkCut
+            _raise_rsync(said, status, self._link.host.label)
+
+    def _note(self, name: str, count: int) -> None:
+        self._there[name] = count
+        self._on_bytes(self._plan.reused_bytes + sum(self._there.values()))
 
 
 def has_rsync() -> bool:
@@ -150,51 +205,6 @@ def show_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} bytes"
-
-
-def _send_stream(
-    link: Connection, source: Path, folder: str, items: Sequence[Item], on_item: Callable[[str, int], None]
-) -> list[str]:
-    """One call for all of them; the names of those that arrived changed."""
-    if not items:
-        return []
-
-    def pieces() -> Iterator[bytes]:
-        for item in items:
-            with (source / item["name"]).open("rb") as stream:
-                stream.seek(item["have"])
-                while piece := stream.read(PIECE_BYTES):
-                    yield piece
-
-    def on_message(message: dict[str, Any]) -> None:
-        if "at" in message:
-            on_item(message["name"], message["at"])
-
-    said = link.call("receive", data=pieces(), on_message=on_message, folder=folder, items=list(items))
-    for item in items:
-        on_item(item["name"], item["size"])
-    return list(said["damaged"])
-
-
-def _send_by_rsync(
-    link: Connection, source: Path, folder: str, item: Item, on_item: Callable[[str, int], None]
-) -> bool:
-    """Whether it arrived as it was sent."""
-    path = source / item["name"]
-    target = f"{link.host.address}:{folder}.partial/.parts/{item['sha256']}"
-    with link.local([*RSYNC, "-e", link.shell_command(), "--", str(path), target]) as (process, stderr):
-        assert process.stdout is not None
-        # Its progress line is written over itself: no newline comes before the end.
-        while piece := process.stdout.read1(4096):  # type: ignore[attr-defined]
-            for found in re.findall(rb"([\d,]+)\s+\d+%", piece):
-                on_item(item["name"], int(found.replace(b",", b"")))
-        status = process.wait()
-        said = stderr.read_text(errors="replace")
-    if status != 0:
-        if not link.is_alive:
-            raise LinkCut
-        _raise_rsync(said, status, link.host.label)
-    return bool(link.call("settle", folder=folder, item=item)["ok"])
 
 
 def _raise_rsync(said: str, status: int, label: str) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 from hwc.artifacts import Bundle, PowerMode
 from hwc.bundle import MANIFEST
 from hwc.errors import EngineError, HwcError, InternalError
-from hwc.remote.board_program import ask_doctor, fetch_result, forget_job, run_job
+from hwc.remote.board_program import DOCTOR_TIMEOUT_S, read_doctor, run_job
 from hwc.remote.check_board import check_look, check_machine, find_power_mode
-from hwc.remote.copy_bundle import PROGRAM, Files, Plan, has_rsync, prepare_copy, read_plan, send_files, show_bytes
+from hwc.remote.copy_bundle import Copy, Files, Plan, has_rsync, read_plan, show_bytes
 from hwc.remote.describe_plan import describe_plan
 from hwc.remote.host_result import DeployOptions, HostResult, StepTime
 from hwc.remote.hosts import Host, with_folder
@@ -86,7 +86,7 @@ class Deployment:
         options, result = self._options, self.result
         will_build = options.build or options.profile
         with self._step("probe"):
-            look = self._link.call("probe", folder=self._host.remote_dir, files=self._files)
+            look = self._link.call("probe.probe", folder=self._host.remote_dir, files=self._files)
             check_look(look, self._bundle.target, self._host.label)
             plan = read_plan(look["plan"], self._host.label)
             result.folder = plan.folder
@@ -101,18 +101,16 @@ class Deployment:
             if will_build:
                 with self._step("build"):
                     result.build = self._run_job("build", commands["build"])
-                    forget_job(self._link, result.folder, "build")
             if options.profile:
                 with self._step("profile"):
-                    self._run_job("profile", commands["profile"])
-                    result.profile = fetch_result(self._link, result.folder, "profile", _REPORT)
-                    forget_job(self._link, result.folder, "profile")
+                    result.profile = self._run_job("profile", commands["profile"], file=_REPORT)
 
     def _commands(self) -> dict[str, list[str]]:
         """The flags of each verb of hwc.pyz that will run on the board."""
         options, commands = self._options, {}
         if options.build or options.profile:
-            commands["build"] = ["--builds", str(options.builds)] * (options.builds > 1) + ["--force"] * options.force
+            flags = ["--builds", str(options.builds)] * (options.builds > 1) + ["--force"] * options.force
+            commands["build"] = flags + ["--accept-differences"] * options.accept_differences
         if options.profile:
             report = f"{self.result.folder}.job/profile/{_REPORT}"
             commands["profile"] = ["--duration", f"{options.duration_s:g}", "-o", report]
@@ -130,35 +128,29 @@ class Deployment:
 
     def _copy(self, plan: Plan, *, use_rsync: bool, will_build: bool) -> None:
         result = self.result
-        if not plan.is_current:
-            plan = prepare_copy(self._link, plan.folder, self._files)
-        place = plan.folder if plan.is_current else plan.folder + ".partial"
         result.reused_bytes = plan.reused_bytes + sum(item["have"] for item in plan.send)
         total = sum(size for _, size in self._files.values())
-        done = plan.reused_bytes
 
         def on_bytes(count: int) -> None:
-            self._report((done + count) / total, f"{show_bytes(done + count)} of {show_bytes(total)}")
+            self._report(count / total, f"{show_bytes(count)} of {show_bytes(total)}")
 
-        first = tuple(item for item in plan.send if item["name"] == PROGRAM)
-        for items in (first, tuple(item for item in plan.send if item not in first)):
-            if items:
-                result.sent_bytes += send_files(
-                    self._link, self._folder, plan.folder, items, use_rsync=use_rsync, on_bytes=on_bytes
-                )
-                done += sum(item["size"] for item in items)
-            if result.machine is None:
-                # The program is there: the board is judged before anything large is sent.
-                doctor = ask_doctor(self._link, place)
-                result.notes += check_machine(doctor, self._bundle.target, self._host.label, will_build=will_build)
-                result.machine = doctor["machine"]
-        if not plan.is_current:
-            self._link.call("switch", folder=plan.folder, files=self._files)
+        copy = Copy(self._link, self._folder, self._files, plan, on_bytes)
+        try:
+            # The board is judged before anything large is sent.
+            doctor = read_doctor(copy.begin(DOCTOR_TIMEOUT_S), self._host.label)
+            result.notes += check_machine(
+                doctor, self._bundle.target, self._host.label, will_build=will_build,
+                accept_differences=self._options.accept_differences,
+            )  # fmt: skip
+            result.machine = doctor["machine"]
+            copy.finish(use_rsync=use_rsync)
+        finally:
+            result.sent_bytes = copy.sent_bytes
 
-    def _run_job(self, verb: str, flags: list[str]) -> dict[str, Any]:
+    def _run_job(self, verb: str, flags: list[str], *, file: str = "") -> dict[str, Any]:
         result, notes = run_job(
             self._link, self.result.folder, verb, flags, manifest=self._files[MANIFEST][0],
-            power_mode=self._options.power_mode, on_progress=self._report,
+            power_mode=self._options.power_mode, file=file, on_progress=self._report,
         )  # fmt: skip
         self.result.notes += notes
         return result
@@ -168,7 +160,7 @@ class Deployment:
         """Sets the mode for the block and restores the one of before; `former` is what an earlier run could not."""
         if mode is not None:
             with self._step("power mode"):
-                said = self._link.call("power_change", folder=self.result.folder, name=mode.name, id=mode.id)
+                said = self._link.call("power.change", folder=self.result.folder, name=mode.name, id=mode.id)
                 former = said["former"]
         if former:
             self.result.power = {"mode": mode.name if mode else "", "former": former["name"], "restored": ""}
@@ -185,9 +177,9 @@ class Deployment:
         assert self.result.power is not None
         with self._step("restore power mode"):
             if self._options.keep_power_mode:
-                self._link.call("power_keep", folder=self.result.folder)
+                self._link.call("power.keep", folder=self.result.folder)
             else:
-                self.result.power["restored"] = self._link.call("power_restore", folder=self.result.folder)["restored"]
+                self.result.power["restored"] = self._link.call("power.restore", folder=self.result.folder)["restored"]
 
     def _restore_after(self, error: HwcError, former: str) -> None:
         """The error stays the one to tell; what became of the power mode is added to it."""

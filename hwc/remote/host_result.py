@@ -20,6 +20,7 @@ class DeployOptions:
     duration_s: float = 10.0
     builds: int = 1
     force: bool = False
+    accept_differences: bool = False
     use_rsync: bool = True
     dry_run: bool = False
     ssh_config: Path | None = None

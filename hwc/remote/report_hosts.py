@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from hwc.artifacts import Profile
+from hwc.errors import UsageError
 from hwc.remote.copy_bundle import show_bytes
 from hwc.remote.host_result import HostResult
 from hwc.remote.ssh_errors import plain
+from hwc.serialize import from_json
 
 _MACHINE = (("gpu", ""), ("jetpack", "JetPack "), ("l4t", "L4T "), ("tensorrt", "TensorRT "), ("cuda", "CUDA "),
             ("power_mode", "power mode "))  # fmt: skip
@@ -31,7 +35,7 @@ def format_result(result: HostResult) -> str:
     if result.build is not None:
         lines.append(_line("build", plain(_build(result.build)), seconds.get("build")))
     if result.profile is not None:
-        lines.append(_line("profile", "measured; -o FILE keeps the report", seconds.get("profile")))
+        lines.append(_line("profile", plain(_profile(result.profile)), seconds.get("profile")))
     lines += [_line("note", note) for note in result.notes]
     if result.error is not None:
         lines += [f"  {line}" for line in str(result.error).splitlines()]
@@ -44,6 +48,18 @@ def _build(build: dict[str, Any]) -> str:
     count = len(kernels) if isinstance(kernels, list) else kernels
     size = show_bytes(int(build.get("size_bytes") or 0))
     return f"engine {how}, {count} kernels, {size}, {build.get('state')}; {build.get('engine_dir')}"
+
+
+def _profile(report: dict[str, Any]) -> str:
+    """The first of the profiles that the board measured, in trtexec's order of figures."""
+    try:
+        found = from_json(Profile, json.dumps(report["profiles"][0]))
+    except (UsageError, LookupError, TypeError) as error:
+        return f"the report is not one of this version of hwc ({type(error).__name__}); -o FILE keeps it"
+    return (
+        f"{found.throughput_qps:.1f} qps, latency mean {found.mean_ms:.3f} ms, median {found.p50_ms:.3f} ms, "
+        f"p95 {found.p95_ms:.3f} ms, p99 {found.p99_ms:.3f} ms over {len(found.latency_ns)} runs"
+    )
 
 
 def _line(label: str, text: str, seconds: float | None = None) -> str:

@@ -11,50 +11,27 @@ Python and nothing of ours. Limit: Unix only, like OpenSSH's control sockets.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hwc import errors
-from hwc.errors import EngineError, HwcError, InternalError, TargetError, UsageError
+from hwc.errors import EngineError, TargetError, UsageError
+from hwc.remote.board.protocol import TAKEN
+from hwc.remote.board_call import OnMessage, Reader, load_program, rebuild_error
 from hwc.remote.hosts import Host
-from hwc.remote.ssh_errors import LinkCut, last_words, name_failure, plain
+from hwc.remote.ssh_errors import LinkCut, last_words, name_failure
 
 ALIVE_INTERVAL_S, ALIVE_COUNT = 5, 3
 CONNECT_TIMEOUT_S = 20
 OPEN_TIMEOUT_S = 90  # connect, jump hosts and log-in together
-SILENCE_S = 120  # a board that is alive says so every few seconds
-BOARD = Path(__file__).parent / "board"
-MODULES = ("protocol", "look", "files", "jobs", "power", "dispatch")  # each after what it imports
 SOCKET_PATH_MAX = 70  # a Unix socket's path has 108 bytes, and ssh appends to it while it makes the socket
-MARK = "hwc-board "
-OLD_PYTHON = "the board's python3 is too old"
-# Also for Python 3.4, so that an old one can say what it is.
-_LOADER = """
-import base64, json, sys, types, zlib
-if sys.version_info < (3, 8):
-    print("\\n%s" + json.dumps({"error": "TargetError", "what": %r, "expected": "Python 3.8 or newer",
-          "got": "Python " + ".".join(map(str, sys.version_info[:3])),
-          "do": "use the board's JetPack 5 or newer"}))
-else:
-    for name, text in json.loads(zlib.decompress(base64.b64decode(%r)).decode()):
-        module = sys.modules[name] = types.ModuleType(name)
-        exec(compile(text, name, "exec"), module.__dict__)
-    sys.modules["hwc.remote.board.dispatch"].main(*json.loads(%r))
-"""
-
-OnMessage = Callable[[dict[str, Any]], None]
 
 
 class Connection:
@@ -111,34 +88,39 @@ class Connection:
         return not self._is_closed and bool(self._processes) and self._processes[0].poll() is None
 
     def call(
-        self, verb: str, *, data: Iterable[bytes] = (), on_message: OnMessage = lambda message: None, **arguments: Any
-    ) -> dict[str, Any]:
-        """Runs one verb of hwc/remote/board/dispatch.py and gives its result.
+        self, function: str, *, data: Iterable[bytes] = (), on_message: OnMessage = lambda message: None,
+        acknowledge: bool = False, **arguments: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Runs "module.function" of hwc/remote/board there and gives its result.
 
         Args:
             data: bytes for its stdin, after its sources.
             on_message: gets what it says on the way, in a thread of its own.
+            acknowledge: tell it once its result has arrived.
 
         Raises:
             LinkCut: the connection went away.
             HwcError: what the board refused, in its own words.
         """
-        program = load_program(verb, arguments)
+        program = load_program(function, arguments)
         process = self._spawn([f"python3 -c 'import sys;exec(sys.stdin.buffer.read({len(program)}))'"])
         assert process.stdin is not None
-        reader = _Reader(process, on_message)
+        reader = Reader(process, on_message)
         try:
             with contextlib.suppress(BrokenPipeError):  # it ended early: its last message says why
                 process.stdin.write(program)
                 for piece in data:
                     process.stdin.write(piece)
                 process.stdin.flush()
+                if acknowledge:
+                    reader.wait(self.host.label, function, until_result=True)
+                    process.stdin.write(TAKEN if "result" in reader.last else b"")
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            reader.wait(self.host.label, verb)
+            reader.wait(self.host.label, function)
         finally:
             self._reap(process)
-        return self._judge(process.returncode, reader, verb)
+        return self._judge(process.returncode, reader, function)
 
     def shell_command(self) -> str:
         """A command that stands for `ssh` to this board in rsync's -e: one script in the private folder."""
@@ -220,7 +202,7 @@ class Connection:
         if process in self._processes:
             self._processes.remove(process)
 
-    def _judge(self, status: int, reader: _Reader, verb: str) -> dict[str, Any]:
+    def _judge(self, status: int, reader: Reader, function: str) -> dict[str, Any]:
         last = reader.last
         if "result" in last:
             result = last["result"]
@@ -237,8 +219,8 @@ class Connection:
             raise LinkCut
         how = "it was killed" if status == 255 else f"exit status {status}"
         raise EngineError(
-            f"the call '{verb}' ended without a result", where=self.host.label, got=f"{how}: {said or 'no message'}",
-            do="see `sudo dmesg` on the board, and run the same command again",
+            f"the call '{function}' ended without a result", where=self.host.label,
+            got=f"{how}: {said or 'no message'}", do="see `sudo dmesg` on the board, and run the same command again",
         )  # fmt: skip
 
     def _ends_soon(self) -> bool:
@@ -246,76 +228,6 @@ class Connection:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._processes[0].wait(timeout=1)
         return not self.is_alive
-
-
-class _Reader:
-    """Drains both outputs of a call, so that neither side waits for the other; keeps the last message."""
-
-    def __init__(self, process: subprocess.Popen[bytes], on_message: OnMessage) -> None:
-        self.last: dict[str, Any] = {}
-        self.stderr = ""
-        self.failure: BaseException | None = None
-        self._process, self._on_message = process, on_message
-        self._heard_s = time.monotonic()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read_out, self._read_err)]
-        for thread in self._threads:
-            thread.start()
-
-    def wait(self, label: str, verb: str) -> None:
-        """Until both outputs are closed.
-
-        Raises:
-            EngineError: the board has said nothing for SILENCE_S.
-        """
-        while any(thread.is_alive() for thread in self._threads):
-            self._threads[0].join(timeout=0.5)
-            if time.monotonic() - self._heard_s > SILENCE_S:
-                raise EngineError(f"{label} says nothing any more", where=verb, got=f"silence for {SILENCE_S} s")
-            if not self._threads[0].is_alive():
-                self._threads[1].join(timeout=0.5)
-        if self.failure is not None:
-            raise self.failure
-
-    def _read_out(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._heard_s = time.monotonic()
-            text = line.decode("utf-8", "replace")
-            if not text.startswith(MARK):
-                continue  # a greeting of the login shell
-            try:
-                message = json.loads(text[len(MARK) :])
-            except ValueError:
-                continue
-            self.last = message if isinstance(message, dict) else {}
-            try:
-                self._on_message(self.last)
-            except Exception as error:  # kept for the thread that waits
-                self.failure = self.failure or error
-
-    def _read_err(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self.stderr = (self.stderr + line.decode("utf-8", "replace"))[-4000:]
-
-
-def load_program(verb: str, arguments: dict[str, Any]) -> bytes:
-    """The Python program that runs one verb on the board, with all its sources inside."""
-    sources = [(f"hwc.remote.board.{name}", (BOARD / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES]
-    packed = base64.b64encode(zlib.compress(json.dumps(sources).encode())).decode()
-    return (_LOADER % (MARK, OLD_PYTHON, packed, json.dumps([verb, arguments]))).encode()
-
-
-def rebuild_error(document: dict[str, Any], label: str) -> HwcError:
-    """An error that a board described, as the class it names; the board is named in `where`."""
-    kind = getattr(errors, str(document.get("error")), None)
-    if not (isinstance(kind, type) and issubclass(kind, HwcError)):
-        kind = InternalError
-    fields = {key: plain(str(document[key])) for key in ("expected", "got", "do", "source") if document.get(key)}
-    where = ", ".join(filter(None, (label, plain(str(document.get("where", ""))))))
-    error = kind(plain(str(document.get("what", "an error without words"))), where=where, **fields)
-    assert isinstance(error, HwcError)
-    return error
 
 
 def _environment() -> dict[str, str]:

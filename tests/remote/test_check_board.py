@@ -41,6 +41,7 @@ def test_only_where_a_family_has_one_architecture_is_it_demanded():
     [
         ({"compute_capability": "8.7", "gpu": "Orin"}, r"8.7 \(Orin\)"),
         ({"tensorrt": "8.4.1"}, "b has TensorRT 8.4.1"),
+        ({"tensorrt": "8.6.1.6"}, "b has TensorRT 8.6.1.6"),
         ({"tensorrt": None}, "b has no TensorRT"),
         ({"tensorrt": ""}, "b has no TensorRT"),
     ],
@@ -49,6 +50,14 @@ def test_another_gpu_and_another_tensorrt_are_refused(change, said):
     with pytest.raises(TargetError, match=said) as caught:
         check_machine(report(**change), XAVIER, "b", will_build=False)
     assert caught.value.do and caught.value.expected and caught.value.source
+
+
+def test_another_patch_version_is_a_note_and_another_version_one_that_was_accepted():
+    for version, accepted in (("8.5.1.7", False), ("8.6.1", True)):
+        notes = check_machine(report(tensorrt=version), XAVIER, "b", will_build=True, accept_differences=accepted)
+        assert notes == (f"TensorRT {version} is there, compiled for 8.5.2",)
+    with pytest.raises(TargetError, match="no TensorRT"):
+        check_machine(report(tensorrt=None), XAVIER, "b", will_build=True, accept_differences=True)
 
 
 def test_a_gpu_that_was_not_seen_is_left_to_the_build():

@@ -7,7 +7,7 @@ import pytest
 from hwc.bundle import MANIFEST, read_bundle, verify_bundle
 from hwc.errors import EngineError, UsageError
 from hwc.remote import copy_bundle
-from hwc.remote.copy_bundle import list_files, show_bytes
+from hwc.remote.copy_bundle import Copy, list_files, read_plan, show_bytes
 from hwc.remote.hosts import Host
 from hwc.remote.ssh import Connection
 from tests.remote.fixtures import MODEL_BYTES, write_bundle
@@ -52,45 +52,52 @@ def test_a_copy_whose_link_is_cut_goes_on_at_its_byte(deploy_to, board, bundle, 
 def test_only_what_changed_is_sent_and_the_same_again_sends_nothing(deploy_to, board, tmp_path):
     folder = write_bundle(tmp_path / "net", seed=7)
     assert deploy_to(folder=folder).sent_bytes > MODEL_BYTES
-    assert deploy_to(folder=folder).sent_bytes == 0
     write_bundle(folder, seed=7, table="another table\n")
     changed = deploy_to(folder=folder)
     assert changed.error is None and 0 < changed.sent_bytes < MODEL_BYTES // 10 and changed.reused_bytes > MODEL_BYTES
     assert_arrived(board, folder)
+    assert deploy_to(folder=folder).sent_bytes == 0
 
 
 @needs_rsync
-def test_a_part_with_wrong_bytes_is_sent_again_whole_and_once_only(board, bundle, monkeypatch):
+@pytest.mark.parametrize("use_rsync", [False, True])
+def test_a_part_with_wrong_bytes_is_mended_or_sent_again_whole(board, bundle, use_rsync):
     files = list_files(bundle, read_bundle(bundle))
     sha, size = files["model.onnx"]
     part = board.home / "x.partial" / ".parts" / sha
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"\0" * 1000)
     with Connection(Host("board"), board.ssh_config) as link:
-        for use_rsync in (False, True):
-            link.call("plan", folder="~/x", files=files, write=True)
-            part.write_bytes(b"\0" * 1000)
-            plan = copy_bundle.prepare_copy(link, "~/x", files)
-            (item,) = [item for item in plan.send if item["name"] == "model.onnx"]
-            assert item["have"] == 1000
-            sent = copy_bundle.send_files(link, bundle, plan.folder, [item], use_rsync=use_rsync)
-            # rsync mends a part by itself; the plain way learns it from the hash.
-            assert sent == size - 1000 + (0 if use_rsync else size)
-            (board.home / "x.partial" / "model.onnx").unlink()
-        other = bundle.parent / "other"
-        shutil.copytree(bundle, other, dirs_exist_ok=True)
-        (other / "model.onnx").write_bytes(b"\1" * size)
-        link.call("plan", folder="~/x", files=files, write=True)
-        with pytest.raises(EngineError, match="arrives changed"):
-            copy_bundle.send_files(link, other, plan.folder, [{**item, "have": 0}], use_rsync=False)
-    assert not (board.home / "x.partial" / "model.onnx").exists()
+        plan = read_plan(link.call("files.plan", folder="~/x", files=files, write=False), "board")
+        assert {item["name"]: item["have"] for item in plan.send}["model.onnx"] == 1000
+        copy = Copy(link, bundle, files, plan)
+        copy.begin(10)
+        before = copy.sent_bytes
+        copy.finish(use_rsync=use_rsync)
+    # rsync mends a part by itself; the plain way learns from the hash that it has to send all of it.
+    rest = sum(size for name, (_, size) in files.items() if name != "hwc.pyz") - 1000
+    assert copy.sent_bytes - before == rest + (0 if use_rsync else size)
+    verify_bundle(board.home / "x", read_bundle(board.home / "x"))
+
+
+def test_a_file_that_changes_here_while_it_is_sent_is_refused_and_not_switched_to(board, bundle, tmp_path):
+    other = tmp_path / "net"
+    shutil.copytree(bundle, other)
+    files = list_files(bundle, read_bundle(bundle))
+    (other / "model.onnx").write_bytes(b"\1" * files["model.onnx"][1])
+    with Connection(Host("board"), board.ssh_config) as link:
+        copy = Copy(link, other, files, read_plan(link.call("files.plan", folder="~/x", files=files, write=False), "b"))
+        copy.begin(10)
+        with pytest.raises(EngineError, match="'model.onnx' arrives changed"):
+            copy.finish(use_rsync=False)
+    assert not (board.home / "x").exists() and not (board.home / "x.partial" / "model.onnx").exists()
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_sent(deploy_to, board):
     board.set_faults(free_bytes=2 << 20)
-    for options in ({}, {"dry_run": True}):
-        result = deploy_to(**options)
-        assert type(result.error) is EngineError and "too small" in result.error.what
-        assert result.error.expected == "4.0 MiB free" and result.error.got == "2.0 MiB free"
-        assert list(board.home.iterdir()) == []
+    result = deploy_to(dry_run=True)
+    assert type(result.error) is EngineError and "too small" in result.error.what
+    assert result.error.expected == "4.0 MiB free" and result.error.got == "2.0 MiB free"
 
 
 def test_a_disk_that_fills_up_keeps_what_came_and_a_second_run_goes_on(deploy_to, board, bundle):
@@ -127,7 +134,7 @@ def test_a_folder_that_may_not_be_written_or_holds_something_else(deploy_to, boa
 
 
 def test_a_folder_with_a_space_and_quotes_is_a_folder(deploy_to, board):
-    result = deploy_to(host=Host("board", remote_dir="~/a b/it's $HOME"), build=True)
+    result = deploy_to(host=Host("board", remote_dir="~/a b/it's $HOME"))
     assert result.error is None, str(result.error)
     assert result.folder == str(board.home / "a b" / "it's $HOME") and (board.home / "a b/it's $HOME/hwc.pyz").is_file()
 

@@ -9,9 +9,10 @@ import threading
 import pytest
 
 from hwc.errors import EngineError, HwcError, InternalError, TargetError, UsageError
-from hwc.remote import ssh
+from hwc.remote import board_call, ssh
+from hwc.remote.board_call import rebuild_error
 from hwc.remote.hosts import Host
-from hwc.remote.ssh import Connection, rebuild_error
+from hwc.remote.ssh import Connection
 from hwc.remote.ssh_errors import LinkCut
 
 HOME = {"folder": "~/hwc/net", "files": {"manifest.json": ["0" * 64, 1]}}
@@ -44,7 +45,7 @@ def test_a_greeting_is_not_mistaken_for_an_answer_and_nothing_is_left_behind(boa
     with Connection(Host("board"), board.ssh_config) as link:
         folder = link._folder
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        said = link.call("probe", **HOME)
+        said = link.call("probe.probe", **HOME)
     assert said["arch"] == "aarch64" and said["plan"]["dir"] == str(board.home / "hwc" / "net")
     assert not folder.exists() and children() <= before
     assert list(board.home.iterdir()) == [board.home / ".bashrc"]
@@ -53,24 +54,24 @@ def test_a_greeting_is_not_mistaken_for_an_answer_and_nothing_is_left_behind(boa
 def test_a_board_without_python_with_an_old_one_and_a_call_that_fails(board):
     with Connection(Host("board"), board.ssh_config) as link:
         with pytest.raises(UsageError, match="outside the bundle") as caught:
-            link.call("plan", folder="~/x", files={"../y": ["0", 1]}, write=False)
+            link.call("files.plan", folder="~/x", files={"../y": ["0", 1]}, write=False)
         assert caught.value.where == "board"
-        with pytest.raises(InternalError, match="KeyError"):
-            link.call("no such verb")
+        with pytest.raises(InternalError, match="AttributeError"):
+            link.call("files.nothing")
         board.set_faults(python=[3, 6, 9])
         with pytest.raises(TargetError, match="too old") as caught:
-            link.call("probe", **HOME)
+            link.call("probe.probe", **HOME)
         assert caught.value.got == "Python 3.6.9" and "JetPack" in caught.value.do
         board.set_faults(die_in="uname")
         (board.root / "bin" / "python3").unlink()
         with pytest.raises(TargetError, match="has no python3"):
-            link.call("probe", **HOME)
+            link.call("probe.probe", **HOME)
 
 
 def test_a_call_that_is_killed_on_the_board_is_no_cut_link(board):
     board.set_faults(die_in="statvfs")
-    with Connection(Host("board"), board.ssh_config) as link, pytest.raises(EngineError, match="'probe' ended"):
-        link.call("probe", **HOME)
+    with Connection(Host("board"), board.ssh_config) as link, pytest.raises(EngineError, match="'probe.probe' ended"):
+        link.call("probe.probe", **HOME)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
@@ -108,7 +109,7 @@ def test_jump_hosts_of_the_configuration_are_used(board):
         ("Host *\n", "Host *\n  LocalForward 1 x:1\n  RemoteCommand true\n  RequestTTY yes\n  LogLevel QUIET\n"),
     )
     with Connection(Host("board"), jump) as link:
-        assert link.call("probe", **HOME)["arch"] == "aarch64"
+        assert link.call("probe.probe", **HOME)["arch"] == "aarch64"
         assert len(board.sessions()) >= 2
 
 
@@ -120,22 +121,22 @@ def test_a_link_that_is_cut_is_said_at_once_and_one_that_is_dead_after_a_while(b
             timer = threading.Timer(0.3, board.signal_links, (number,))
             timer.start()
             with pytest.raises(LinkCut):
-                link.call("run", argv=["sleep", "100"], timeout_s=200)
+                link.call("run_command.run", argv=["sleep", "100"], timeout_s=200)
             timer.join()
             with pytest.raises(LinkCut):
-                link.call("probe", **HOME)
+                link.call("probe.probe", **HOME)
     board.signal_links(signal.SIGCONT)
 
 
 def test_a_board_that_falls_silent_is_given_up(board, monkeypatch):
-    monkeypatch.setattr(ssh, "SILENCE_S", 0.2)
+    monkeypatch.setattr(board_call, "SILENCE_S", 0.2)
     with Connection(Host("board"), board.ssh_config) as link, pytest.raises(EngineError, match="says nothing"):
-        link.call("run", argv=["sleep", "3"], timeout_s=200)
+        link.call("run_command.run", argv=["sleep", "3"], timeout_s=200)
 
 
 def test_a_command_that_takes_too_long_is_ended_on_the_board(board):
     with Connection(Host("board"), board.ssh_config) as link, pytest.raises(EngineError, match="more than 0.1 s"):
-        link.call("run", argv=["sleep", "9"], timeout_s=0.1)
+        link.call("run_command.run", argv=["sleep", "9"], timeout_s=0.1)
 
 
 def test_without_ssh_there_is_no_connection(monkeypatch):

@@ -40,19 +40,19 @@ def plan(folder: str, files: Files, write: bool) -> Dict[str, Any]:
         {"dir", "is_current": DIR holds exactly these files, "free_bytes", "reused_bytes",
          "send": [{"name", "also": other names of that content, "sha256", "size", "have": bytes of its part}]}
     """
-    folder = _checked_folder(folder, write)
+    folder, in_use = _find_folder(folder, write)
     for name in files:
         if os.path.isabs(name) or ".." in name.split("/") or name.split("/")[0] == PARTS:
             refuse("UsageError", "the manifest names a file outside the bundle", got=name)
     sizes = dict(files.values())
     shas = {name: sha for name, (sha, _) in files.items()}
     result = {"dir": folder, "free_bytes": _free(folder), "reused_bytes": sum(size for _, size in files.values())}
-    current = _hash_tree(folder, sizes)
+    current = _hash_tree(in_use, sizes)
     if current == shas:
         return {**result, "is_current": True, "send": []}
     partial = folder + ".partial"
     staged = _hash_tree(partial, sizes)
-    sources = {sha: os.path.join(folder, name) for name, sha in current.items()}
+    sources = {sha: os.path.join(in_use, name) for name, sha in current.items()}
     sources.update({sha: os.path.join(partial, name) for name, sha in staged.items() if shas.get(name) == sha})
     if write:
         with _told(partial):
@@ -73,21 +73,21 @@ def plan(folder: str, files: Files, write: bool) -> Dict[str, Any]:
     return {**result, "is_current": False, "send": list(send.values())}
 
 
-def receive(folder: str, items: List[Dict[str, Any]]) -> Dict[str, Any]:
+def receive(folder: str, items: List[Dict[str, Any]]) -> List[str]:
     """Reads files from stdin, one after the other, each from byte `have` on, and settles them.
 
     Args:
         items: as in the result of `plan`.
 
     Returns:
-        {"damaged": names of the files that have to be sent whole}
+        The names of the files that arrived damaged and have to be sent whole.
     """
     damaged = []
     for item in items:
         _receive_one(folder, item)
-        if not settle(folder, item)["ok"]:
+        if not settle(folder, item):
             damaged.append(item["name"])
-    return {"damaged": damaged}
+    return damaged
 
 
 def _receive_one(folder: str, item: Dict[str, Any]) -> None:
@@ -115,12 +115,8 @@ def _receive_one(folder: str, item: Dict[str, Any]) -> None:
             signal.alarm(0)
 
 
-def settle(folder: str, item: Dict[str, Any]) -> Dict[str, Any]:
-    """Hashes a part that is complete and gives it its name.
-
-    Returns:
-        {"ok": false} when the bytes are not those that were promised: the part is gone and has to be sent whole.
-    """
+def settle(folder: str, item: Dict[str, Any]) -> bool:
+    """Hashes a part that is complete and gives it its name; False, and the part is gone, if its bytes are wrong."""
     name, sha256, size = item["name"], item["sha256"], item["size"]
     partial = full_path(folder) + ".partial"
     part = os.path.join(partial, PARTS, sha256)
@@ -129,16 +125,16 @@ def settle(folder: str, item: Dict[str, Any]) -> Dict[str, Any]:
     with _told(part):
         if _size(part) != size or _sha256(part) != sha256:
             os.unlink(part)
-            return {"ok": False}
+            return False
         _flush(part)  # names must not reach the disk before contents do: boards lose power
         _make_parent(os.path.join(partial, name))
         os.replace(part, os.path.join(partial, name))
         for other in item["also"]:
             _put(os.path.join(partial, name), os.path.join(partial, other))
-    return {"ok": True}
+    return True
 
 
-def switch(folder: str, files: Files) -> Dict[str, Any]:
+def switch(folder: str, files: Files) -> None:
     """Judges DIR.partial as a whole and makes it DIR."""
     folder = full_path(folder)
     partial, old = folder + ".partial", folder + ".old"
@@ -155,24 +151,25 @@ def switch(folder: str, files: Files) -> Dict[str, Any]:
             _flush(top)
         if not os.path.isdir(folder):
             os.rename(partial, folder)
-            how = "rename"
         elif _exchange(partial, folder):
             os.rename(partial, old)
-            how = "exchange"
         else:
             os.rename(folder, old)
             os.rename(partial, folder)
-            how = "two renames"
         shutil.rmtree(old, ignore_errors=True)
-    return {"how": how, "dir": folder}
 
 
-def _checked_folder(text: str, write: bool) -> str:
-    """The real path of DIR, which is a bundle, empty or absent; mends a switch that was cut in two."""
+def _find_folder(text: str, write: bool) -> Tuple[str, str]:
+    """The real path of DIR, which is a bundle, empty or absent, and where its content is.
+
+    Both are the same but after a switch that was cut in two: then the content is in DIR.old, which `write` mends.
+    """
     folder = full_path(text)
     if folder in ("/", full_path("~")):
         refuse("UsageError", "a bundle cannot replace that folder of the board", got=folder, do="choose --remote-dir")
-    if write and not os.path.lexists(folder) and os.path.isfile(os.path.join(folder + ".old", MANIFEST)):
+    if not os.path.lexists(folder) and os.path.isfile(os.path.join(folder + ".old", MANIFEST)):
+        if not write:
+            return folder, folder + ".old"
         os.rename(folder + ".old", folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         refuse("UsageError", "a file of the board is in the way", got=folder, do="choose another --remote-dir")
@@ -181,7 +178,7 @@ def _checked_folder(text: str, write: bool) -> str:
             "UsageError", "the folder of the board is not empty and not a bundle", got=folder,
             do="choose another --remote-dir, or empty that folder yourself",
         )  # fmt: skip
-    return folder
+    return folder, folder
 
 
 def _tidy(partial: str, shas: Dict[str, str], sizes: Dict[str, int], staged: Dict[str, str]) -> None:

@@ -5,9 +5,9 @@
                       stdout, stderr, and at the very end `status`, the exit status
 
 A job is running while its process lives; it is finished once `status` is there; anything else has died: with the board,
-if the boot id is another now. A finished job is kept until its result was taken (`forget`), so a link that was cut
-costs no build. A process id alone proves nothing after a reboot, so the start time (field 22 of /proc/<pid>/stat, see
-proc(5)) must agree too.
+if the boot id is another now. A finished job is kept until the host has taken its result, so a link that was cut costs
+no build. A process id alone proves nothing after a reboot, so the start time (field 22 of /proc/<pid>/stat, proc(5))
+must agree too.
 Limit: a board whose logind ends a user's processes at logout (KillUserProcesses=yes, not Ubuntu's default) ends jobs.
 
 Part of the device half: Python 3.8, standard library only.
@@ -25,8 +25,8 @@ import subprocess
 import time
 from typing import Any, Dict, Iterator, List
 
-from hwc.remote.board.look import STDERR_LINES, environment, read_boot_id
-from hwc.remote.board.protocol import beat, full_path, refuse, say
+from hwc.remote.board.protocol import beat, full_path, refuse, say, when_taken
+from hwc.remote.board.run_command import STDERR_LINES, environment, read_boot_id
 
 WRAPPER = '"$@" >stdout 2>stderr </dev/null; echo $? >status.new; mv status.new status'
 MAX_RESULT_BYTES = 64 << 20
@@ -40,18 +40,27 @@ def look_at_jobs(folder: str) -> Dict[str, Any]:
     return {"jobs": {name: _state(os.path.join(base, name)) for name in sorted(names)}}
 
 
-def work(folder: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
+def work(folder: str, name: str, key: str, argv: List[str], file: str) -> Dict[str, Any]:
     """Starts a job, or finds the same one running or finished, and sends its stderr line by line until it ends.
 
-    The first message is {"found": "started", "running" or "finished", "before": why an earlier one has no result}.
+    The first message is {"found": "started", "running" or "finished", "before": why an earlier one has no result}. The
+    job is forgotten once the host has taken the result.
+
+    Args:
+        file: a result that it writes into its folder, or empty.
 
     Returns:
-        {"state": "finished", "rc", "stdout", "stderr": the last lines} or {"state": "died" or "rebooted", "stderr"}
+        {"state": "finished", "rc", "stdout", "stderr": the last lines, "file": content in base64} or
+        {"state": "died" or "rebooted", "stderr"}
     """
     place = os.path.join(full_path(folder) + ".job", name)
     os.makedirs(place, exist_ok=True)
     say(_start(place, name, key, argv))
-    return _follow(place)
+    result = _follow(place)
+    if file and result.get("rc") == 0:
+        result["file"] = _read_result(os.path.join(place, file))
+    when_taken(lambda: shutil.rmtree(place, ignore_errors=True))
+    return result
 
 
 def _start(place: str, name: str, key: str, argv: List[str]) -> Dict[str, Any]:
@@ -104,17 +113,7 @@ def _follow(place: str) -> Dict[str, Any]:
     return result
 
 
-def forget(folder: str, name: str) -> Dict[str, Any]:
-    """The result was taken: the next run starts a new job."""
-    place = os.path.join(full_path(folder) + ".job", name)
-    if _state(place)["state"] != "running":
-        shutil.rmtree(place, ignore_errors=True)
-    return {}
-
-
-def fetch(folder: str, name: str, file: str) -> Dict[str, Any]:
-    """A file that a job wrote into its folder, as {"base64"}."""
-    path = os.path.join(full_path(folder) + ".job", name, os.path.basename(file))
+def _read_result(path: str) -> str:
     try:
         with open(path, "rb") as stream:
             content = stream.read(MAX_RESULT_BYTES + 1)
@@ -122,7 +121,7 @@ def fetch(folder: str, name: str, file: str) -> Dict[str, Any]:
         refuse("EngineError", "the board has no such result", where=path, got=str(error))
     if len(content) > MAX_RESULT_BYTES:
         refuse("EngineError", "a result is too large", where=path, expected="at most %d bytes" % MAX_RESULT_BYTES)
-    return {"base64": base64.b64encode(content).decode("ascii")}
+    return base64.b64encode(content).decode("ascii")
 
 
 def _state(place: str) -> Dict[str, Any]:

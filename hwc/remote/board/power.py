@@ -18,8 +18,8 @@ import shutil
 import subprocess
 from typing import Any, Dict, List
 
-from hwc.remote.board.look import environment
 from hwc.remote.board.protocol import full_path, refuse
+from hwc.remote.board.run_command import environment
 
 CONFIG = "/etc/nvpmodel.conf"
 TIMEOUT_S = 60

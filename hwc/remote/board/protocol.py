@@ -13,11 +13,13 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, NoReturn
+from typing import Any, Callable, Dict, List, NoReturn
 
 MARK = "hwc-board "
 BEAT_S = 5.0  # the host gives up after many of these, so a slow hash of a large file must speak too
+TAKEN = b"taken\n"
 _last_s = [0.0]
+_when_taken: List[Callable[[], None]] = []
 
 
 class Refused(Exception):
@@ -45,6 +47,18 @@ def beat() -> None:
     """Says that this side is alive, if it has been silent for a while."""
     if time.monotonic() - _last_s[0] > BEAT_S:
         say({"alive": 1})
+
+
+def when_taken(act: Callable[[], None]) -> None:
+    """Has `act` called once the host has said that the result of this call arrived; never, if the link is cut."""
+    _when_taken.append(act)
+
+
+def wait_until_taken() -> None:
+    """Calls what waits for the host's word, which it sends on stdin."""
+    if _when_taken and sys.stdin.buffer.readline() == TAKEN:
+        for act in _when_taken:
+            act()
 
 
 def full_path(text: str) -> str:

@@ -1,17 +1,13 @@
-"""What the board is, as far as it matters before anything is copied; and commands that are run while the host waits.
+"""Commands that are run while the host waits, and the boot id of the kernel.
 
-Nothing here needs hwc.pyz, which may not be there yet; what the GPU and TensorRT are is for its `doctor` to say.
-The boot id of the kernel changes with each boot: it tells a build that was killed from one whose board was rebooted.
+That id changes with each boot: it tells a build that was killed from one whose board was rebooted.
 
 Part of the device half: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
-import shutil
 import subprocess
 from typing import Any, Dict, List
 
@@ -19,18 +15,6 @@ from hwc.remote.board.protocol import beat, refuse
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STDERR_LINES = 40
-
-
-def look() -> Dict[str, Any]:
-    """Python, architecture, numpy and rsync of this machine."""
-    return {
-        "python": platform.python_version(),
-        "arch": platform.machine(),
-        "numpy": importlib.util.find_spec("numpy") is not None,
-        "rsync": shutil.which("rsync") is not None,
-        "hostname": platform.node(),
-        "boot_id": read_boot_id(),
-    }
 
 
 def read_boot_id() -> str:
