@@ -66,7 +66,7 @@ def deploy(
     error = results[0].error
     if len(results) == 1 and error is not None:
         if output_format == "text":
-            click.echo(format_result(results[0]))
+            click.echo(format_result(results[0], with_error=False))
         raise error
     click.echo(document if output_format == "json" else "\n".join(format_result(result) for result in results))
     code = exit_code(results)

@@ -138,11 +138,11 @@ class Deployment:
         try:
             # The board is judged before anything large is sent.
             doctor = read_doctor(copy.begin(DOCTOR_TIMEOUT_S), self._host.label)
+            result.machine = doctor["machine"]
             result.notes += check_machine(
                 doctor, self._bundle.target, self._host.label, will_build=will_build,
                 accept_differences=self._options.accept_differences,
             )  # fmt: skip
-            result.machine = doctor["machine"]
             copy.finish(use_rsync=use_rsync)
         finally:
             result.sent_bytes = copy.sent_bytes

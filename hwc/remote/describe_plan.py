@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from hwc.artifacts import Bundle, PowerMode
 from hwc.remote.copy_bundle import PROGRAM, Plan, show_bytes
 
@@ -22,5 +24,5 @@ def describe_plan(plan: Plan, bundle: Bundle, mode: PowerMode | None, commands: 
     if mode is not None:
         lines.append(f"run sudo -n nvpmodel -m {mode.id}, which is {mode.name}, and restore the mode of before")
     for verb, flags in commands.items():
-        lines.append("run " + " ".join(["python3", f"{plan.folder}/{PROGRAM}", verb, plan.folder, *flags]))
+        lines.append("run " + shlex.join(["python3", f"{plan.folder}/{PROGRAM}", verb, plan.folder, *flags]))
     return lines

@@ -16,7 +16,7 @@ _MACHINE = (("gpu", ""), ("jetpack", "JetPack "), ("l4t", "L4T "), ("tensorrt", 
             ("power_mode", "power mode "))  # fmt: skip
 
 
-def format_result(result: HostResult) -> str:
+def format_result(result: HostResult, *, with_error: bool = True) -> str:
     """One board: what it is, what was done in how long, what is left to know, and its error if there is one."""
     seconds = {step.name: step.seconds for step in result.steps}
     name = result.host if result.host == result.address else f"{result.host} ({result.address})"
@@ -37,7 +37,7 @@ def format_result(result: HostResult) -> str:
     if result.profile is not None:
         lines.append(_line("profile", plain(_profile(result.profile)), seconds.get("profile")))
     lines += [_line("note", note) for note in result.notes]
-    if result.error is not None:
+    if result.error is not None and with_error:
         lines += [f"  {line}" for line in str(result.error).splitlines()]
     return "\n".join(lines)
 

@@ -29,8 +29,8 @@ from pathlib import Path
 ALIAS = "board"
 SSHD_PLACES = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
 PROGRAMS = ("sh", "mv", "cat", "sleep", "head", "rsync")  # what the board has besides Python
-# Without the packages of a virtual environment, whose start alone takes longer than most calls.
-BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
+# The system's, as on a board: one with many packages takes longer to start than most calls take.
+BARE_PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 FAKES = Path(__file__).parent / "fake_board"
 
 
