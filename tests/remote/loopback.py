@@ -4,9 +4,11 @@
         ... ssh -F board.ssh_config board ...
 
 Whoever logs in gets `root/home` as home and only `root/bin` as PATH. The board's Python loads `root/site` first: its
-sitecustomize makes it another machine, with an empty numpy, and breaks it as `faults.json` says (see there).
-`device.json` tells the fake hwc.pyz (fake_device.py) what it is. Nothing is shared with the machine's own ssh set-up.
-To run the real hwc.pyz, put its Python into `python=` and what it must see into `env=`.
+sitecustomize makes it another machine, and breaks it as `faults.json` says (see there). `device.json` tells the fake
+hwc.pyz (fake_device.py) what it is. Nothing is shared with the machine's own ssh set-up.
+
+For the real hwc.pyz: `python=sys.executable, has_numpy=True`, and in `env=` what it must see, such as HWC_BOARD_ROOT,
+HWC_ENGINE_STORE, and a PYTHONPATH with a stand-in for TensorRT, which comes after `root/site`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ SSHD_PLACES = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
 PROGRAMS = ("sh", "mv", "cat", "sleep", "head", "rsync")  # what the board has besides Python
 # The system's, as on a board: one with many packages takes longer to start than most calls take.
 BARE_PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-FAKES = Path(__file__).parent / "fake_board"
+FAKES = Path(__file__).parent
 
 
 def missing_programs() -> str:
@@ -120,19 +122,23 @@ class Board:
 
 @contextlib.contextmanager
 def loopback_board(
-    root: Path, *, python: str = BARE_PYTHON, env: Mapping[str, str] | None = None, has_rsync: bool = True,
+    root: Path, *, python: str = BARE_PYTHON, has_numpy: bool = False, has_rsync: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Board]:  # fmt: skip
     """A board below `root`, until the block ends; then nothing of it is left running.
 
     Args:
         root: an empty folder.
         python: what `python3` on the board runs.
-        env: more variables for whatever is run there.
+        has_numpy: whether that Python has numpy; otherwise an empty package stands for it.
         has_rsync: whether the board has rsync (if this machine does).
+        env: more variables for whatever is run there.
     """
     for name in ("home", "bin", "keys", "etc"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    shutil.copytree(FAKES, root / "site", dirs_exist_ok=True)
+    shutil.copytree(FAKES / "fake_board", root / "site")
+    if not has_numpy:
+        shutil.copytree(FAKES / "fake_packages", root / "site", dirs_exist_ok=True)
     (root / "boot_id").write_text(str(uuid.uuid4()))
     _write_programs(root, python, has_rsync)
     for name in ("host", "user"):
@@ -150,7 +156,8 @@ def loopback_board(
 def _start(root: Path, python: str, env: Mapping[str, str]) -> Board:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd of Debian wants it, and only its service makes it
-    variables = {"PATH": root / "bin", "HOME": root / "home", "PYTHONPATH": root / "site", **env}
+    paths = os.pathsep.join([str(root / "site"), *filter(None, [env.get("PYTHONPATH")])])
+    variables = {"PATH": root / "bin", "HOME": root / "home", **env, "PYTHONPATH": paths}
     for _ in range(5):
         port = _free_port()
         lines = [

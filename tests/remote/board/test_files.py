@@ -47,7 +47,7 @@ def upload(monkeypatch, folder: Path, contents: dict[str, bytes], *, stop_after:
 BUNDLES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONTENTS)).map(lambda b: {"manifest.json": b"m", **b})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(BUNDLES, st.none() | st.integers(0, 6000)), min_size=1, max_size=4))
 def test_whatever_was_there_and_wherever_a_run_stopped_the_folder_is_one_whole_bundle(tmp_path_factory, runs):
     folder = tmp_path_factory.mktemp("board") / "net"
