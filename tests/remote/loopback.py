@@ -116,7 +116,11 @@ class Board:
     def new_host_key(self) -> None:
         """As after flashing: the board shows another key from the next connection on."""
         _make_key(self.root / "keys" / "host")
+        log = self.root / "sshd.log"
+        starts = log.read_text().count("Server listening")
         self.sshd.send_signal(signal.SIGHUP)
+        while log.read_text().count("Server listening") == starts:  # until then the old key is shown
+            time.sleep(0.01)
         _wait_for_banner(self.port, self.sshd)
 
 
