@@ -1,10 +1,13 @@
 """`hwc deploy` from the command line: to a loopback board, to several, and what is refused before anything connects."""
 
+import io
 import json
 import re
+import sys
 
 import pytest
 
+from hwc.cli.deploy import _progress
 from tests.e2e.fixtures import assert_refused, document
 from tests.golden.compare_golden import compare_with_golden
 from tests.remote.fixtures import board, bundle
@@ -39,6 +42,20 @@ def test_a_dry_run_says_what_would_be_done(hwc, board, bundle, reach):
     text = re.sub(r"[\d.]+ (KiB|GiB|bytes)", "SIZE", result.stdout.replace(str(board.home), "HOME"))
     compare_with_golden("deploy_dry_run.txt", text)
     assert list(board.home.iterdir()) == []
+
+
+def test_on_a_terminal_each_board_has_a_bar_and_no_markup_is_read_from_it(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with _progress(["a", "b"]) as show:
+        show("a", "copy", 0.25, "[bold]1 MiB of 4 MiB")
+        show("b", "build", 0.5, "tactics")
+    text = terminal.getvalue()
+    for said in ("a: copy", " 25 %", "[bold]1 MiB of 4 MiB", "b: build", " 50 %", "tactics"):
+        assert said in text, text
 
 
 def test_several_boards_of_which_one_fails(hwc, board, bundle, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,3 +71,33 @@ def deploy_to(board: Board, bundle: Path) -> DeployTo:
         return result
 
     return run
+
+
+def once(step: str, act: Callable[[], object], at: float = 0.5) -> Callable[[str, str, float, str], None]:
+    """A watcher of progress that acts when that step has reached the fraction."""
+    done: list[int] = []
+
+    def watch(host: str, now: str, fraction: float, text: str) -> None:
+        if now == step and fraction >= at and not done:
+            done.append(1)
+            act()
+
+    return watch
+
+
+def job(board: Board, name: str = "build") -> Path:
+    """The folder of a job of the bundle on the board."""
+    return board.home / "hwc" / f"net.job/{name}"
+
+
+def let_go(board: Board) -> None:
+    """Ends the waiting of the fake program, see `hold` there."""
+    (board.root / "go").write_text("")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds; a test that waits for half a minute fails."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)

@@ -4,36 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import time
 
 import pytest
 
 from hwc.errors import EngineError, InternalError, TargetError
 from hwc.remote.board_program import job_key
-from tests.remote.fixtures import write_bundle
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-
-
-def job(board, name: str = "build"):
-    return board.home / "hwc" / f"net.job/{name}"
-
-
-def once(step: str, act, at: float = 0.5):
-    """A watcher of progress that acts when that step has reached the fraction."""
-    done = []
-
-    def watch(host, now, fraction, text):
-        if now == step and fraction >= at and not done:
-            done.append(1)
-            act()
-
-    return watch
+from tests.remote.fixtures import job, let_go, once, wait_for, write_bundle
 
 
 @pytest.fixture
@@ -44,10 +20,6 @@ def cut_build(deploy_to, board):
     assert type(result.error) is EngineError and result.error.what == "the link to board was cut"
     assert result.error.where == "step build" and "pick it up" in result.error.do
     return board
-
-
-def let_go(board) -> None:
-    (board.root / "go").write_text("")
 
 
 def test_a_second_run_joins_the_build_that_goes_on_and_sees_its_progress(cut_build, deploy_to):

@@ -6,7 +6,7 @@ import pytest
 
 from hwc.errors import EngineError, TargetError, UsageError
 from hwc.remote.hosts import Host
-from tests.remote.test_board_program import job, let_go, once, wait_for
+from tests.remote.fixtures import job, let_go, once, wait_for
 
 
 def mode(board) -> str:

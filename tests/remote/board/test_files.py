@@ -53,6 +53,7 @@ def test_whatever_was_there_and_wherever_a_run_stopped_the_folder_is_one_whole_b
     folder = tmp_path_factory.mktemp("board") / "net"
     whole = {}
     with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(files, "_flush", lambda path: None)  # no power cut is played here, and disks are slow
         for contents, stop_after in runs:
             try:
                 upload(monkeypatch, folder, contents, stop_after=stop_after)
