@@ -21,7 +21,7 @@ from hwc.errors import EngineError, HwcError, InternalError
 from hwc.remote.board.protocol import MARK
 from hwc.remote.ssh_errors import plain
 
-SILENCE_S = 120  # a board that is alive says so every few seconds
+SILENCE_S = 300  # a board that is alive says so every few seconds, but while it flushes a large file
 BOARD = Path(__file__).parent / "board"
 # What each module of hwc/remote/board imports of the others, in that order: only this is sent, and compiled there.
 NEEDS = {

@@ -170,7 +170,7 @@ class Copy:
         )  # fmt: skip
 
     def _send_by_rsync(self, item: Item) -> None:
-        target = f"{self._link.host.address}:{self._plan.folder}.partial/.parts/{item['sha256']}"
+        target = f"{self._link.host.rsync_address}:{self._plan.folder}.partial/.parts/{item['sha256']}"
         argv = [*RSYNC, "-e", self._link.shell_command(), "--", str(self._source / item["name"]), target]
         with self._link.local(argv) as (process, stderr):
             assert process.stdout is not None

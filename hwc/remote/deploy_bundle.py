@@ -40,7 +40,6 @@ _REPORT = "report.json"
 OnProgress = Callable[[str, str, float, str], None]  # host's label, step, fraction 0 to 1, text
 
 
-
 class Deployment:
     """One board's way through the recipe. `run` never raises what is the board's fault; `cancel` ends it from outside.
 
@@ -186,7 +185,7 @@ class Deployment:
         try:
             self._restore()
         except HwcError as second:
-            asked = self._options.power_mode
+            asked = self._options.power_mode or "another power mode"
             error.do += f"; the board is still in {asked}, which the next run restores to {former} ({second.what})"
 
     @contextlib.contextmanager

@@ -47,6 +47,12 @@ class Host:
             raise UsageError(f"{self.address}: remote_dir holds a control character", got=repr(self.remote_dir))
 
     @property
+    def rsync_address(self) -> str:
+        """The address as rsync takes it, to which a colon means something."""
+        user, at, name = self.address.rpartition("@")
+        return f"{user}{at}[{name}]" if ":" in name else self.address
+
+    @property
     def label(self) -> str:
         return self.name or self.address
 

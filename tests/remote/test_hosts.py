@@ -43,7 +43,8 @@ def test_the_command_line_is_weaker_than_the_file(tmp_path):
 
 
 def test_addresses_of_the_command_line_become_hosts_and_get_a_folder():
-    hosts = gather_hosts(("a@b", "[::1]".strip("[]") and "fe80::1%eth0"), None, port=5)
+    hosts = gather_hosts(("a@b", "a@fe80::1%eth0"), None, port=5)
+    assert [host.rsync_address for host in hosts] == ["a@b", "a@[fe80::1%eth0]"]
     assert [host.port for host in hosts] == [5, 5]
     assert with_folder(hosts[0], "net").remote_dir == "~/hwc/net"
     assert with_folder(Host("a", remote_dir="/x"), "net").remote_dir == "/x"
