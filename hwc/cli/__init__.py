@@ -13,6 +13,7 @@ from hwc.cli.calibrate import calibrate
 from hwc.cli.command import Group
 from hwc.cli.compare import compare
 from hwc.cli.compile import compile_command
+from hwc.cli.deploy import deploy
 from hwc.cli.doctor import doctor
 from hwc.cli.explain import explain
 from hwc.cli.export import export
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, pack, unpack,
+    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, pack, unpack, deploy,
     targets, doctor,
 ):  # fmt: skip
     main.add_command(command)

@@ -20,6 +20,7 @@ ROOTS = (
     *("errors.py", "artifacts*.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
     *("device_cli.py", "engine_store.py", "fingerprint.py", "board_request.py", "sealed_folder.py", "sessions.py"),
+    "remote/board/*.py",
 )
 EVALUATED = (
     *("hwc/artifacts.py", "hwc/artifacts_dla.py", "hwc/board_request.py", "hwc/fingerprint.py"),
