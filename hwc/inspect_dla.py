@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwc.array_file import load_arrays
 from hwc.artifacts import Step, Target
-from hwc.capture import FEEDS, MODEL, Captured, load_arrays
+from hwc.capture import FEEDS, MODEL, Captured
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.dla.board import open_board
 from hwc.dla.plan import DlaReport, explain_dla
