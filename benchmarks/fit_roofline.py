@@ -1,0 +1,227 @@
+"""Fits the constants of `hwc.cost.price_kernels` to published latencies, and says how well they hold on rows left out.
+
+Fit: maximum a posteriori in logarithms. With r = (log predicted - log published) / SIGMA,
+
+    minimise  sum_i w_i huber(r_i) + sum_j ((theta_j - prior_j) / spread_j)^2,    huber(r) = r^2 if |r| < 1 else 2|r| - 1
+
+by Levenberg-Marquardt with iteratively reweighted residuals. Every fit starts at the prior, never at another fit's
+end, so a left-out row cannot leak through a warm start.
+
+Left out: all rows of a (network, board) pair at once; then, harder, of a board, of a network, of an architecture.
+
+Interval: cross-conformal. The left-out log errors of all *other* pairs, their 10 % and 90 % quantiles, around the
+prediction; coverage is counted the same way, so no row sets its own interval. Quantiles are of the order statistics
+floor and ceil ((n + 1) q), as split-conformal prediction has them (Vovk 2015, cross-conformal predictors).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.networks import build_network
+from hwc import targets
+from hwc.cost.kernel_work import Work, list_work
+from hwc.cost.machine import Machine, machine_of
+from hwc.cost.price_kernels import (
+    PARAMETERS,
+    KernelTable,
+    from_log_vector,
+    guesses,
+    inference_seconds,
+    join_tables,
+    log_vector,
+    make_table,
+)
+from hwc.passes.base import PassContext
+from hwc.passes.form_fusion_groups import form_fusion_groups
+
+ROWS = Path(__file__).parent / "published" / "latency.csv"
+EXCLUDED = Path(__file__).parent / "published" / "excluded.csv"
+SIGMA = 0.15  # residuals below this are noise: releases of one board and network differ by more
+COVERAGE = 0.8
+_STEP = 1e-4
+_MOST = 0.7  # longest step of one constant's logarithm
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published latency. `line` is its line in the table that it was chosen from."""
+
+    line: int
+    network: str
+    shape: tuple[int, ...]
+    precision: str
+    target: str
+    gpu_mhz: float | None
+    memory_mhz: float | None
+    power_mode: str
+    clocks: str
+    client: str
+    tensorrt: str
+    latency_ms: float
+    figure: str
+    source: str
+    note: str
+
+    @property
+    def pair(self) -> str:
+        """What is left out together: the network (with whatever head and size) on the board."""
+        return f"{self.model}|{self.target}"
+
+    @property
+    def model(self) -> str:
+        """The network's name; the heads of FCN-ResNet-18 are one network."""
+        return "fcn_resnet18" if self.network.startswith("fcn_resnet18") else self.network
+
+
+def read_rows(path: Path = ROWS) -> list[Row]:
+    """The rows of a file of published latencies.
+
+    Raises:
+        ValueError: a figure is not a positive number or a row names no source; says which line.
+    """
+    found = []
+    with path.open(encoding="utf-8", newline="") as lines:
+        for raw in csv.DictReader(lines):
+            try:
+                latency = float(raw["latency_ms"])
+            except ValueError:
+                latency = math.nan
+            if not 0 < latency < math.inf or not raw["source"].strip():
+                raise ValueError(f"{path.name}, line {raw['line']}: latency {raw['latency_ms']!r}, source "
+                                 f"{raw['source']!r}")  # fmt: skip
+            found.append(Row(
+                int(raw["line"]), raw["network"], tuple(int(d) for d in raw["shape"].split("x")), raw["precision"],
+                raw["target"], float(raw["gpu_mhz"]) if raw["gpu_mhz"] else None,
+                float(raw["memory_mhz"]) if raw["memory_mhz"] else None, raw["power_mode"], raw["clocks"],
+                raw["client"], raw["tensorrt"], latency, raw["figure"], raw["source"], raw["note"],
+            ))  # fmt: skip
+    return found
+
+
+def row_machine(row: Row) -> Machine:
+    """The board of the row at the clocks of the row."""
+    return machine_of(targets.load(row.target), row.power_mode, gpu_mhz=row.gpu_mhz, memory_mhz=row.memory_mhz)
+
+
+def network_work(network: str, shape: tuple[int, ...]) -> tuple[Work, ...]:
+    """The kernels of a network, from its graph and the fusion groups that are expected of an engine."""
+    model = build_network(network, shape)
+    context = PassContext(target=targets.load("agx-orin"))  # groups do not depend on it
+    return list_work(model, form_fusion_groups(model, context).groups)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a fit sees: one table per row, and the published seconds."""
+
+    tables: tuple[KernelTable, ...]
+    clients: tuple[str, ...]
+    seconds: np.ndarray
+
+    def of(self, indices: Sequence[int]) -> Problem:
+        """The same with these rows only."""
+        kept = [int(i) for i in indices]
+        return Problem(tuple(self.tables[i] for i in kept), tuple(self.clients[i] for i in kept), self.seconds[kept])
+
+    def joined(self) -> KernelTable:
+        """All kernels in one table, rows numbered from 0."""
+        return join_tables([_numbered(table, i) for i, table in enumerate(self.tables)])
+
+
+def _numbered(table: KernelTable, row: int) -> KernelTable:
+    return KernelTable(**{**table.__dict__, "row": np.full(len(table.row), row)})
+
+
+def state_problem(rows: Sequence[Row]) -> Problem:
+    """Graphs, groups and kernels of every row."""
+    works: dict[tuple[str, tuple[int, ...]], tuple[Work, ...]] = {}
+    tables = []
+    for row in rows:
+        key = (row.network, row.shape)
+        if key not in works:
+            works[key] = network_work(*key)
+        tables.append(make_table(works[key], row_machine(row), row.precision)[0])
+    return Problem(tuple(tables), tuple(r.client for r in rows), np.array([r.latency_ms / 1e3 for r in rows]))
+
+
+def fit(problem: Problem, *, rounds: int = 30) -> dict[str, float]:
+    """The constants that fit best, from the prior on; deterministic."""
+    prior, spread = log_vector(guesses()), np.array([p.spread for p in PARAMETERS])
+    table, wanted = problem.joined(), np.log(problem.seconds)
+
+    def predict(theta: np.ndarray) -> np.ndarray:
+        return np.log(inference_seconds(table, from_log_vector(theta), problem.clients))
+
+    def judge(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        errors = (predict(theta) - wanted) / SIGMA
+        size = np.abs(errors)
+        cost = np.where(size < 1, errors**2, 2 * size - 1).sum() + (((theta - prior) / spread) ** 2).sum()
+        return float(cost), errors
+
+    theta, damping = prior.copy(), 1e-2
+    cost, errors = judge(theta)
+    for _ in range(rounds):
+        here = errors * SIGMA + wanted
+        slopes = np.empty((len(wanted), len(theta)))
+        for i in range(len(theta)):
+            moved = theta.copy()
+            moved[i] += _STEP
+            slopes[:, i] = (predict(moved) - here) / _STEP / SIGMA
+        weights = 1 / np.maximum(np.abs(errors), 1)
+        curvature = slopes.T @ (weights[:, None] * slopes) + np.diag(1 / spread**2)
+        gradient = slopes.T @ (weights * errors) + (theta - prior) / spread**2
+        for _ in range(8):
+            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
+            candidate = theta + np.clip(step, -_MOST, _MOST)
+            new_cost, new_errors = judge(candidate)
+            if new_cost < cost:
+                break
+            damping *= 4
+        else:
+            break
+        is_done = cost - new_cost < 1e-5 * cost
+        theta, cost, errors, damping = candidate, new_cost, new_errors, max(damping / 4, 1e-6)
+        if is_done:
+            break
+    return from_log_vector(theta)
+
+
+def leave_out(
+    problem: Problem, labels: Sequence[str], progress: Callable[[str], None] = lambda what: None
+) -> np.ndarray:
+    """Seconds of every row as predicted by a fit without any row of its label."""
+    predicted = np.zeros(len(problem.seconds))
+    names = np.array(labels)
+    for label in sorted(set(labels)):
+        out = np.flatnonzero(names == label)
+        progress(label)
+        constants = fit(problem.of(np.flatnonzero(names != label)))
+        part = problem.of(out)
+        predicted[out] = inference_seconds(part.joined(), constants, part.clients)
+    return predicted
+
+
+def quantiles(log_errors: np.ndarray) -> tuple[float, float]:
+    """Factors on a prediction between which COVERAGE of the published values lie.
+
+    Args:
+        log_errors: log(published / predicted) of left-out rows.
+    """
+    ordered = np.sort(log_errors)
+    n, tail = len(ordered), (1 - COVERAGE) / 2
+    low = max(math.floor((n + 1) * tail), 1) - 1
+    high = min(math.ceil((n + 1) * (1 - tail)), n) - 1
+    return math.exp(ordered[low]), math.exp(ordered[high])
+
+
+def cross_intervals(seconds: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Factors (low, high) for every row, from the left-out errors of the rows of other labels; (rows, 2)."""
+    errors, names = np.log(seconds / predicted), np.array(labels)
+    return np.array([quantiles(errors[names != label]) for label in labels])
