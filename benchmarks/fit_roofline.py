@@ -1,11 +1,7 @@
 """Fits the constants of `hwc.cost.price_kernels` to published latencies, and says how well they hold on rows left out.
 
-Fit: maximum a posteriori in logarithms. With r = (log predicted - log published) / SIGMA,
-
-    minimise  sum_i w_i huber(r_i) + sum_j ((theta_j - prior_j) / spread_j)^2,    huber(r) = r^2 if |r| < 1 else 2|r| - 1
-
-by Levenberg-Marquardt with iteratively reweighted residuals. Every fit starts at the prior, never at another fit's
-end, so a left-out row cannot leak through a warm start.
+Every fit (`fit_logarithms`) starts at the prior, never at another fit's end, so a left-out row cannot leak through a warm
+start.
 
 Left out: all rows of a (network, board) pair at once; then, harder, of a board, of a network, of an architecture.
 
@@ -18,15 +14,18 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.fit_logarithms import fit_logarithms
 from benchmarks.networks import build_network
 from hwc import targets
-from hwc.cost.kernel_work import Work, list_work
+from hwc.artifacts import Target
+from hwc.cost.kernel_work import GATE_JOINS, Work, list_work, split_work
 from hwc.cost.machine import Machine, machine_of
 from hwc.cost.price_kernels import (
     PARAMETERS,
@@ -35,18 +34,17 @@ from hwc.cost.price_kernels import (
     guesses,
     inference_seconds,
     join_tables,
+    log_slopes,
     log_vector,
     make_table,
+    merge_equal,
 )
 from hwc.passes.base import PassContext
 from hwc.passes.form_fusion_groups import form_fusion_groups
 
 ROWS = Path(__file__).parent / "published" / "latency.csv"
 EXCLUDED = Path(__file__).parent / "published" / "excluded.csv"
-SIGMA = 0.15  # residuals below this are noise: releases of one board and network differ by more
 COVERAGE = 0.8
-_STEP = 1e-4
-_MOST = 0.7  # longest step of one constant's logarithm
 
 
 @dataclass(frozen=True)
@@ -105,15 +103,21 @@ def read_rows(path: Path = ROWS) -> list[Row]:
     return found
 
 
+@lru_cache(maxsize=None)
+def load_target(name: str) -> Target:
+    """`targets.load`, remembered: reading a target file takes longer than a fit."""
+    return targets.load(name)
+
+
 def row_machine(row: Row) -> Machine:
     """The board of the row at the clocks of the row."""
-    return machine_of(targets.load(row.target), row.power_mode, gpu_mhz=row.gpu_mhz, memory_mhz=row.memory_mhz)
+    return machine_of(load_target(row.target), row.power_mode, gpu_mhz=row.gpu_mhz, memory_mhz=row.memory_mhz)
 
 
 def network_work(network: str, shape: tuple[int, ...]) -> tuple[Work, ...]:
     """The kernels of a network, from its graph and the fusion groups that are expected of an engine."""
     model = build_network(network, shape)
-    context = PassContext(target=targets.load("agx-orin"))  # groups do not depend on it
+    context = PassContext(target=load_target("agx-orin"))  # groups do not depend on it
     return list_work(model, form_fusion_groups(model, context).groups)
 
 
@@ -139,70 +143,44 @@ def _numbered(table: KernelTable, row: int) -> KernelTable:
     return KernelTable(**{**table.__dict__, "row": np.full(len(table.row), row)})
 
 
-def state_problem(rows: Sequence[Row]) -> Problem:
-    """Graphs, groups and kernels of every row."""
+def state_problem(rows: Sequence[Row], gate_joins: Sequence[str] = GATE_JOINS) -> Problem:
+    """Graphs, groups and kernels of every row; `gate_joins` as for `split_work`."""
     works: dict[tuple[str, tuple[int, ...]], tuple[Work, ...]] = {}
     tables = []
     for row in rows:
         key = (row.network, row.shape)
         if key not in works:
             works[key] = network_work(*key)
-        tables.append(make_table(works[key], row_machine(row), row.precision)[0])
+        kernels = split_work(works[key], row.precision, gate_joins)
+        tables.append(merge_equal(make_table(kernels, row_machine(row), row.precision)))
     return Problem(tuple(tables), tuple(r.client for r in rows), np.array([r.latency_ms / 1e3 for r in rows]))
 
 
-def fit(problem: Problem, *, rounds: int = 30) -> dict[str, float]:
-    """The constants that fit best, from the prior on; deterministic."""
-    prior, spread = log_vector(guesses()), np.array([p.spread for p in PARAMETERS])
-    table, wanted = problem.joined(), np.log(problem.seconds)
+def fit(problem: Problem, spreads: Mapping[str, float] | None = None) -> dict[str, float]:
+    """The constants that fit best, from the prior on; deterministic.
+
+    Args:
+        spreads: parameter -> spread of its prior, instead of the one in PARAMETERS; near 0 it stays at its guess.
+    """
+    spread = np.array([(spreads or {}).get(p.name, p.spread) for p in PARAMETERS])
+    table = problem.joined()
 
     def predict(theta: np.ndarray) -> np.ndarray:
         return np.log(inference_seconds(table, from_log_vector(theta), problem.clients))
 
-    def judge(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        errors = (predict(theta) - wanted) / SIGMA
-        size = np.abs(errors)
-        cost = np.where(size < 1, errors**2, 2 * size - 1).sum() + (((theta - prior) / spread) ** 2).sum()
-        return float(cost), errors
+    def slopes(theta: np.ndarray) -> np.ndarray:
+        return log_slopes(table, from_log_vector(theta), problem.clients)
 
-    theta, damping = prior.copy(), 1e-2
-    cost, errors = judge(theta)
-    for _ in range(rounds):
-        here = errors * SIGMA + wanted
-        slopes = np.empty((len(wanted), len(theta)))
-        for i in range(len(theta)):
-            moved = theta.copy()
-            moved[i] += _STEP
-            slopes[:, i] = (predict(moved) - here) / _STEP / SIGMA
-        weights = 1 / np.maximum(np.abs(errors), 1)
-        curvature = slopes.T @ (weights[:, None] * slopes) + np.diag(1 / spread**2)
-        gradient = slopes.T @ (weights * errors) + (theta - prior) / spread**2
-        for _ in range(8):
-            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
-            candidate = theta + np.clip(step, -_MOST, _MOST)
-            new_cost, new_errors = judge(candidate)
-            if new_cost < cost:
-                break
-            damping *= 4
-        else:
-            break
-        is_done = cost - new_cost < 1e-5 * cost
-        theta, cost, errors, damping = candidate, new_cost, new_errors, max(damping / 4, 1e-6)
-        if is_done:
-            break
-    return from_log_vector(theta)
+    return from_log_vector(fit_logarithms(predict, np.log(problem.seconds), log_vector(guesses()), spread, slopes))
 
 
-def leave_out(
-    problem: Problem, labels: Sequence[str], progress: Callable[[str], None] = lambda what: None
-) -> np.ndarray:
-    """Seconds of every row as predicted by a fit without any row of its label."""
+def leave_out(problem: Problem, labels: Sequence[str], spreads: Mapping[str, float] | None = None) -> np.ndarray:
+    """Seconds of every row as predicted by a fit without any row of its label; `spreads` as for `fit`."""
     predicted = np.zeros(len(problem.seconds))
     names = np.array(labels)
     for label in sorted(set(labels)):
         out = np.flatnonzero(names == label)
-        progress(label)
-        constants = fit(problem.of(np.flatnonzero(names != label)))
+        constants = fit(problem.of(np.flatnonzero(names != label)), spreads)
         part = problem.of(out)
         predicted[out] = inference_seconds(part.joined(), constants, part.clients)
     return predicted

@@ -30,6 +30,8 @@ NETWORKS: dict[str, Callable[[tuple[int, ...]], ir.Model]] = {
     **{f"fcn_resnet18_{k}": partial(dense_outputs.fcn_resnet18, classes=c)
        for k, c in dense_outputs.FCN_CLASSES.items()},
     "ssd_resnet34": dense_outputs.ssd_resnet34,
+    "resnet34_backbone": dense_outputs.resnet34_backbone,
+    "retinanet_resnext50": dense_outputs.retinanet_resnext50,
     "resnet18_pose": dense_outputs.resnet18_pose,
     "nanosam_encoder": dense_outputs.nanosam_encoder,
     "unet3d": dense_outputs.unet3d,

@@ -1,11 +1,11 @@
-"""Networks with a map as their output: FCN-ResNet-18, SSD-ResNet-34, pose, NanoSAM's encoder, 3D U-Net.
+"""Networks with a map as their output: FCN-ResNet-18, SSD-ResNet-34, RetinaNet, pose, NanoSAM's encoder, 3D U-Net.
 
 Sources of the shapes: FCN-ResNet-18 as in jetson-inference (ResNet-18 of stride 32, a 3x3 to 128 channels, a 1x1 to the
 classes, no upsampling); SSD-ResNet-34 1200x1200 as MLPerf Inference has it (15130 anchors, 81 classes, the third
-stage without stride); resnet18_baseline_att of trt_pose (MIT); the ResNet-18 encoder of NanoSAM (Apache-2.0); 3D U-Net
-as MLPerf's BraTS model, an nnU-Net; its widths are those of that project's planner v2.1, 32 doubling to at most 320, since no
-source that prints them was found (Isensee 2021, doi
-10.1038/s41592-020-01008-z). Non-maximum suppression is left out, as for the other detectors.
+stage without stride); RetinaNet on ResNeXt-50 32x4d as MLPerf has it (264 classes, nine anchors a place);
+resnet18_baseline_att of trt_pose (MIT); the ResNet-18 encoder of NanoSAM (Apache-2.0); 3D U-Net as MLPerf's BraTS
+model, an nnU-Net (Isensee 2021, doi 10.1038/s41592-020-01008-z): no source that prints its widths was found, so they
+are those of that project's planner v2.1, 32 doubling to at most 320. Non-maximum suppression is left out.
 """
 
 from __future__ import annotations
@@ -76,3 +76,28 @@ def unet3d(shape: tuple[int, ...]) -> ir.Model:
     for width, skip in list(zip(widths, skips))[-2::-1]:
         x = twice(net.concat(net.deconv(x, width, 2, 2, act=""), skip), width, 1)
     return net.finish(net.conv(x, 4, 1, act=""))
+
+
+def resnet34_backbone(shape: tuple[int, ...]) -> ir.Model:
+    """ResNet-34 up to its last stage."""
+    net = Network("resnet34_backbone", shape)
+    return net.finish(resnet_features(net, 34)[-1])
+
+
+def retinanet_resnext50(shape: tuple[int, ...]) -> ir.Model:
+    """A feature pyramid of five levels and two heads of four convolutions, which all levels share."""
+    net = Network("retinanet_resnext50", shape)
+    _, c3, c4, c5 = resnet_features(net, 50, group=32)
+    p5 = net.conv(c5, 256, 1, act="")
+    p4 = net.add(net.conv(c4, 256, 1, act=""), net.upsample(p5))
+    p3 = net.add(net.conv(c3, 256, 1, act=""), net.upsample(p4))
+    p6 = net.conv(c5, 256, 3, 2, act="")
+    levels = [net.conv(p, 256, act="") for p in (p3, p4, p5)] + [p6, net.conv(net.act(p6, "relu"), 256, 3, 2, act="")]
+    outputs = []
+    for width in (9 * 264, 9 * 4):
+        for level in levels:
+            x = level
+            for _ in range(4):
+                x = net.conv(x, 256)
+            outputs.append(net.conv(x, width, act=""))
+    return net.finish(*outputs)

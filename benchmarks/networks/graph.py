@@ -1,8 +1,7 @@
-"""A small writer of ONNX graphs: one method a layer, shapes known as the graph grows, weights made only when asked for.
+"""A small writer of ONNX graphs: one method a layer, shapes known as the graph grows, weights without memory.
 
-The networks of this folder exist for their shapes: an estimate of latency reads no weight. So every weight is a lazy
-tensor that draws He-scaled noise (seeded by its name) when the graph is saved or run, and a graph of VGG-16 takes no
-memory until then. Batch normalisation is written as what it becomes at inference: a bias of the convolution before
+The networks of this folder exist for their shapes: an estimate of latency reads no weight. So every weight is one number
+seen in many places, and VGG-16 takes no memory until `fill_weights` draws He-scaled noise. Batch normalisation is written as what it becomes at inference: a bias of the convolution before
 it, or, where none is before it, one BatchNormalization node.
 
 Spatial sizes follow floor((size + pads - dilation * (kernel - 1) - 1) / stride) + 1 per axis (ONNX, Conv).
@@ -55,17 +54,12 @@ class Network:
         return list(made.outputs)
 
     def weight(self, shape: Sequence[int], *, is_positive: bool = False) -> Value:
-        """A lazy weight: noise of variance 2 / fan-in; small for vectors, about 1 where it has to be positive."""
+        """A weight without memory: one 0, or 1 where it has to be positive, seen in that shape."""
         name = f"w{len(self.graph.initializers)}"
-
-        def draw() -> ir.Tensor:
-            rng = np.random.default_rng(zlib.crc32(name.encode()))
-            scale = math.sqrt(2.0 / math.prod(shape[1:])) if len(shape) > 1 else 0.1
-            array = rng.standard_normal(shape, np.float32) * np.float32(scale)
-            return ir.Tensor(1.0 + np.abs(array) if is_positive else array, name=name)
-
-        lazy = ir.LazyTensor(draw, ir.DataType.FLOAT, ir.Shape(shape), name=name, cache=True)
-        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT), const_value=lazy)
+        tensor = ir.Tensor(np.broadcast_to(np.float32(is_positive), tuple(shape)), name=name)
+        value = ir.Value(
+            name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor
+        )
         self.graph.register_initializer(value)
         return value
 
@@ -221,8 +215,22 @@ def dims(x: Value) -> tuple[int, ...]:
     return tuple(int(dim) for dim in x.shape)
 
 
+def fill_weights(model: ir.Model) -> None:
+    """Gives every weight noise of variance 2 / fan-in, seeded by its name; small for vectors, about 1 if positive."""
+    for name, value in model.graph.initializers.items():
+        if not name.startswith("w") or value.const_value is None:
+            continue
+        shape = tuple(int(d) for d in value.const_value.shape)
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        scale = math.sqrt(2.0 / math.prod(shape[1:])) if len(shape) > 1 else 0.1
+        noise = rng.standard_normal(shape, np.float32) * np.float32(scale)
+        first = value.const_value.numpy().flat[0]
+        value.const_value = ir.Tensor(np.abs(noise) + first if first else noise, name=name)
+
+
 def save_network(model: ir.Model, path: Path) -> None:
-    """Writes the graph with its random weights as ONNX."""
+    """Writes the graph as ONNX, with noise for weights; weights beside the file where it would pass 2 GiB."""
+    fill_weights(model)
     ir.save(model, path)
 
 

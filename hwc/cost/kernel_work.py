@@ -31,6 +31,7 @@ from hwc.graph.model import constant_array
 _CUT_OPS = ("Split", "Slice")
 _HOST_ELEMENTS = 64  # an integer tensor up to this size is arithmetic on shapes, which engines do on the host
 NO_POOL = (0, 0, 0)
+GATE_JOINS = ("fp16",)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Work:
     """One kernel, or several until `split_work` has seen the precision. Activations and weights are counted in elements, since the precision gives them their bytes.
 
     Args:
-        group: id of the fusion group it belongs to; for merged ones the first.
+        groups: ids of the fusion groups that it does the work of: one, or those that run as one.
         kind: "conv", "depthwise", "gemm" (one row: a matrix times a vector), "plain" or "copy".
         products, m, n, k: independent matrix products of (m x k) by (k x n); 0 for "plain" and "copy".
         plain_ops: operations outside the matrix product.
@@ -48,7 +49,7 @@ class Work:
         pool: (elements read, written, operations) of a MaxPool at the end; (0, 0, 0) without one.
     """
 
-    group: str
+    groups: tuple[str, ...]
     kind: str
     products: int = 0
     m: int = 0
@@ -97,7 +98,7 @@ def list_work(model: ir.Model, groups: Sequence[FusionGroup], *, sizes: Sizes | 
             continue
         nodes = [*(n for first, second in absorbed.items() if second == group.id for n in members[first]), *nodes]
         if nodes[0].op_type == "Concat" and len(nodes) == 1:
-            found += [Work(group.id, "copy", read=size, written=size) for size in copies.get(nodes[0], ())]
+            found += [Work((group.id,), "copy", read=size, written=size) for size in copies.get(nodes[0], ())]
             continue
         work = _work_of(group.id, nodes, known)
         if work is None:
@@ -106,7 +107,7 @@ def list_work(model: ir.Model, groups: Sequence[FusionGroup], *, sizes: Sizes | 
         if sibling is not None and sibling in joined:
             first = found[joined[sibling]]
             found[joined[sibling]] = replace(
-                first, n=first.n + work.n, weights=first.weights + work.weights,
+                first, groups=(*first.groups, group.id), n=first.n + work.n, weights=first.weights + work.weights,
                 written=first.written + work.written, plain_ops=first.plain_ops + work.plain_ops,
             )  # fmt: skip
             continue
@@ -116,18 +117,24 @@ def list_work(model: ir.Model, groups: Sequence[FusionGroup], *, sizes: Sizes | 
     return tuple(found)
 
 
-def split_work(works: Iterable[Work], precision: str) -> tuple[Work, ...]:
-    """The kernels in that precision ("fp32", "fp16" or "int8"): what does not join its convolution stands apart."""
+def split_work(
+    works: Iterable[Work], precision: str, gate_joins: Sequence[str] = GATE_JOINS
+) -> tuple[Work, ...]:
+    """The kernels in that precision ("fp32", "fp16" or "int8"): what does not join its convolution stands apart.
+
+    Args:
+        gate_joins: precisions in which x * f(x) joins its convolution.
+    """
     found = []
     for work in works:
         made = work.products * work.m * work.n
-        if work.is_gated and precision != "fp16" and work.kind in ("conv", "depthwise"):
+        if work.is_gated and precision not in gate_joins and work.kind in ("conv", "depthwise"):
             found.append(replace(work, plain_ops=0, written=made, is_gated=False))
-            found.append(Work(work.group, "plain", plain_ops=work.plain_ops, read=made, written=work.written))
+            found.append(Work(work.groups, "plain", plain_ops=work.plain_ops, read=made, written=work.written))
         elif work.pool != NO_POOL and precision != "int8":
             read, written, operations = work.pool
             found.append(replace(work, written=read, pool=NO_POOL))
-            found.append(Work(work.group, "plain", plain_ops=operations, read=read, written=written))
+            found.append(Work(work.groups, "plain", plain_ops=operations, read=read, written=written))
         else:
             found.append(replace(work, plain_ops=work.plain_ops + work.pool[2], pool=NO_POOL, is_gated=False))
     return tuple(found)
@@ -223,7 +230,7 @@ def _work_of(name: str, nodes: Sequence[ir.Node], sizes: Sizes) -> Work | None:
     others = sum(count_flops(n, sizes) for n in busy if n not in heads and not (pool is not NO_POOL and n is busy[-1]))
     if not heads:
         is_copy = all(n.op_type in ("Transpose", "Concat", "Slice", "Split", "Gather", "Cast", "Pad") for n in busy)
-        return Work(name, "copy" if is_copy else "plain", plain_ops=others, read=read, weights=weights,
+        return Work((name,), "copy" if is_copy else "plain", plain_ops=others, read=read, weights=weights,
                     written=written)  # fmt: skip
     head = heads[0]
     shape = matrix_shape(head, sizes)
@@ -232,7 +239,7 @@ def _work_of(name: str, nodes: Sequence[ir.Node], sizes: Sizes) -> Work | None:
     else:
         kind = "gemm" if shape.m == 1 else "conv"
     return Work(
-        name, kind, products=shape.products, m=shape.m, n=shape.n, k=shape.k, plain_ops=others, read=read,
+        (name,), kind, products=shape.products, m=shape.m, n=shape.n, k=shape.k, plain_ops=others, read=read,
         weights=weights, written=written, is_small_filter=_is_small_filter(head, sizes), pool=pool,
         is_gated=any(n.op_type in ("Sigmoid", "Tanh", "Erf", "HardSigmoid", "Swish", "Mish") for n in busy),
     )  # fmt: skip

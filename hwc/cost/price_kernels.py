@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwc.cost.kernel_work import Work, split_work
+from hwc.cost.kernel_work import Work
 from hwc.cost.machine import Machine
 from hwc.errors import TargetError, UsageError
 
@@ -73,6 +73,7 @@ class KernelTable:
         occupied: per tile size, operations that pass while the waves run, all SMs counted; (tiles, kernels).
         peak: rate of `unit` in operations per second.
         moved: bytes over the border.
+        count: how many kernels are exactly like this one.
     """
 
     row: np.ndarray
@@ -87,6 +88,7 @@ class KernelTable:
     moved: np.ndarray
     bytes_per_s: np.ndarray
     gpu_hz: np.ndarray
+    count: np.ndarray
 
 
 def unit_of(machine: Machine, precision: str) -> tuple[str, float]:
@@ -111,10 +113,9 @@ def unit_of(machine: Machine, precision: str) -> tuple[str, float]:
     return "cuda_fp32", machine.fp32_ops
 
 
-def make_table(works: Sequence[Work], machine: Machine, precision: str, row: int = 0) -> tuple[KernelTable, list[str]]:
-    """The kernels of one inference as a table, and the fusion group of each; errors as `unit_of`."""
+def make_table(kernels: Sequence[Work], machine: Machine, precision: str) -> KernelTable:
+    """The kernels of one inference, as `split_work` left them, in row 0; errors as `unit_of`."""
     unit, peak = unit_of(machine, precision)
-    kernels = split_work(works, precision)
     # Integer exact below 2^53; Python's own numbers would make the fit slow.
     columns = np.array([(KINDS.index(w.kind), w.products, w.m, w.n, w.k, w.plain_ops, w.is_small_filter,
                          w.read + w.weights + w.written) for w in kernels], float).reshape(-1, 8).T  # fmt: skip
@@ -130,21 +131,32 @@ def make_table(works: Sequence[Work], machine: Machine, precision: str, row: int
     size = len(kernels)
     architecture = machine.compute_capability
     index = ARCHITECTURES.index(architecture) if architecture in ARCHITECTURES else -1
-    table = KernelTable(
-        row=np.full(size, row), kind=kind.astype(int), unit=np.full(size, UNITS.index(unit)),
+    return KernelTable(
+        row=np.zeros(size, int), kind=kind.astype(int), unit=np.full(size, UNITS.index(unit)),
         architecture=np.full(size, index), occupied=np.array(occupied),
         operations=np.where(kind <= 2, 2 * products * m * n * k, plain),
         is_winograd=(small > 0) & unit.startswith("cuda"), peak=np.full(size, peak),
         fp32_ops=np.full(size, machine.fp32_ops), moved=elements * BYTES[precision],
         bytes_per_s=np.full(size, machine.bytes_per_s), gpu_hz=np.full(size, machine.gpu_hz),
+        count=np.ones(size),
     )  # fmt: skip
-    return table, [w.group for w in kernels]
 
 
 def join_tables(tables: Sequence[KernelTable]) -> KernelTable:
     """One table after the other; `row` is kept as it is."""
     parts = {f.name: [getattr(table, f.name) for table in tables] for f in fields(KernelTable)}
     return KernelTable(**{name: np.concatenate(arrays, axis=-1) for name, arrays in parts.items()})
+
+
+def merge_equal(table: KernelTable) -> KernelTable:
+    """The same with equal kernels of a row counted instead of repeated; rows stay in order."""
+    names = [f.name for f in fields(KernelTable) if f.name != "count"]
+    stacked = np.concatenate([np.atleast_2d(getattr(table, name)).astype(float) for name in names])
+    _, first, inverse = np.unique(stacked, axis=1, return_index=True, return_inverse=True)
+    count = np.bincount(inverse.ravel(), weights=table.count)
+    order = np.lexsort((first, table.row[first]))
+    kept = first[order]
+    return KernelTable(**{name: getattr(table, name)[..., kept] for name in names}, count=count[order])
 
 
 @dataclass(frozen=True)
@@ -179,10 +191,39 @@ def inference_seconds(
     table: KernelTable, constants: Mapping[str, float], clients: Sequence[str] = ("",)
 ) -> np.ndarray:
     """Seconds of each inference of the table, `clients` saying who measured it ("" for nobody: the device alone)."""
-    kernels = price(table, constants).total
+    kernels = price(table, constants).total * table.count
     starts = np.flatnonzero(np.diff(table.row, prepend=-1))
     fixed = [constants["start_us"] + (constants[f"client_{c}_us"] if c in CLIENTS else 0.0) for c in clients]
     return np.add.reduceat(kernels, starts) + np.array(fixed) * 1e-6
+
+
+def log_slopes(table: KernelTable, constants: Mapping[str, float], clients: Sequence[str]) -> np.ndarray:
+    """d log(seconds) / d log(constant), per inference and parameter: (rows, parameters), in the order of PARAMETERS."""
+    parts = price(table, constants)
+    body = np.maximum(np.sqrt(parts.compute**2 + parts.memory**2), 1e-30)
+    by_compute, by_memory = parts.compute**2 / body, parts.memory**2 / body
+    starts = np.flatnonzero(np.diff(table.row, prepend=-1))
+    sizes = np.log([rows * across / 128**2 for rows, across in TILES])
+    best = (table.occupied / np.exp(constants["tile"] * sizes)[:, None]).argmin(axis=0)
+    tiled = table.kind == 0
+    settle = constants["settle_us"] * 1e-6 / (constants["cycles"] / table.gpu_hz + constants["settle_us"] * 1e-6)
+    columns = {
+        **{unit: np.where((table.kind <= 1) & (table.unit == i), -by_compute, 0.0) for i, unit in enumerate(UNITS)},
+        "tile": np.where(tiled, -by_compute * constants["tile"] * sizes[best], 0.0),
+        "winograd": np.where(tiled & table.is_winograd, -by_compute, 0.0),
+        "depthwise": np.where(table.kind == 2, -by_compute, 0.0),
+        "plain": np.where(table.kind >= 3, -by_compute, 0.0), "memory": -by_memory,
+        "cycles": parts.overhead * (1 - settle), "settle_us": parts.overhead * settle,
+        **{f"scale_{a}": np.where(table.architecture == i, parts.total, 0.0) for i, a in enumerate(ARCHITECTURES)},
+        **{f"overhead_{a}": np.where(table.architecture == i, parts.overhead, 0.0)
+           for i, a in enumerate(ARCHITECTURES)},
+    }  # fmt: skip
+    whole = {"start_us": np.full(len(starts), constants["start_us"] * 1e-6)}
+    for client in CLIENTS:
+        name = f"client_{client}_us"
+        whole[name] = np.array([constants[name] * 1e-6 if c == client else 0.0 for c in clients])
+    slopes = [np.add.reduceat(columns[p.name] * table.count, starts) if p.name in columns else whole[p.name] for p in PARAMETERS]
+    return np.stack(slopes, axis=1) / inference_seconds(table, constants, clients)[:, None]
 
 
 def guesses() -> dict[str, float]:
