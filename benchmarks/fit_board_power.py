@@ -82,6 +82,8 @@ def fit_scopes(rows: Sequence[PowerRow], constants: dict[str, float]) -> tuple[d
         board, clock, load = fit_power(boards, features, watts)
         low, high = quantiles(np.log(watts / left))
         kind = "network and board left out" if has_pairs else "single rows left out: one network only"
-        fitted[scope] = {"boards": board, "clock": clock, "load": load, "low": min(low, 1.0), "high": max(high, 1.0),
-                         "basis": f"{len(mine)} rows, {kind}"}  # fmt: skip
+        fitted[scope] = {
+            "boards": board, "clock": clock, "load": load, "least_load": float(features[:, 1].min()),
+            "low": min(low, 1.0), "high": max(high, 1.0), "basis": f"{len(mine)} rows, {kind}",
+        }  # fmt: skip
     return fitted, predicted

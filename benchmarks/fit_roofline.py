@@ -194,8 +194,9 @@ def quantiles(log_errors: np.ndarray) -> tuple[float, float]:
     """
     ordered = np.sort(log_errors)
     n, tail = len(ordered), (1 - COVERAGE) / 2
-    low = max(math.floor((n + 1) * tail), 1) - 1
-    high = min(math.ceil((n + 1) * (1 - tail)), n) - 1
+    # The small number is against 0.1 * 100 = 9.999...
+    low = max(math.floor((n + 1) * tail + 1e-9), 1) - 1
+    high = min(math.ceil((n + 1) * (1 - tail) - 1e-9), n) - 1
     return math.exp(ordered[low]), math.exp(ordered[high])
 
 

@@ -213,7 +213,7 @@ def _evaluate_power(constants: dict[str, float]) -> tuple[dict[str, Any], dict[s
     rows = read_power_rows()
     fitted, left = fit_scopes(rows, constants)
     for scope in fitted.values():
-        for name in ("clock", "load", "low", "high"):
+        for name in ("clock", "load", "least_load", "low", "high"):
             scope[name] = _round(scope[name])
         scope["boards"] = {board: float(f"{watts:.5g}") for board, watts in scope["boards"].items()}
     table = [{**asdict(row), "shape": "x".join(map(str, row.shape)), "predicted_w": round(left[row.line], 2),

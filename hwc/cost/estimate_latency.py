@@ -93,8 +93,8 @@ def estimate_dla(
     generation = str(target.fact("dla.generation").value)
     if generation != DLA_PUBLISHED:
         raise TargetError(
-            f"no estimate for the DLA of {target.name}", expected=f"DLA {DLA_PUBLISHED}", got=f"DLA {generation}",
-            source="published latencies of a DLA alone are of Orin", do="measure it on the board",
+            f"{target.name} has DLA {generation}, and no latency of such a DLA alone is published",
+            expected=f"DLA {DLA_PUBLISHED}", do="measure it on the board",
         )  # fmt: skip
     constants = load_fitted().dla
     kernels = split_work(list_work(model, groups, sizes=sizes), precision)

@@ -54,7 +54,9 @@ def estimate_power(
     for scope, fitted in sorted(power.items()):
         if machine.target not in fitted["boards"]:
             continue
-        watts = fitted["boards"][machine.target] * np.exp(fitted["clock"] * clock + fitted["load"] * load)
+        # A network lighter than any of the rows draws what the lightest drew: idle power is no power of the load.
+        held = max(load, fitted["least_load"])
+        watts = fitted["boards"][machine.target] * np.exp(fitted["clock"] * clock + fitted["load"] * held)
         found.append(PowerEstimate(scope, float(watts), float(watts * fitted["low"]), float(watts * fitted["high"]),
                                    fitted["basis"]))  # fmt: skip
     return tuple(found)
