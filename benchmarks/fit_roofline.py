@@ -1,7 +1,7 @@
 """Fits the constants of `hwc.cost.price_kernels` to published latencies, and says how well they hold on rows left out.
 
-Every fit (`fit_logarithms`) starts at the prior, never at another fit's end, so a left-out row cannot leak through a warm
-start.
+Every fit (`fit_logarithms`) starts at the prior, never at another fit's end, so a left-out row cannot leak through a
+warm start.
 
 Left out: all rows of a (network, board) pair at once; then, harder, of a board, of a network, of an architecture.
 
@@ -16,7 +16,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,7 @@ def read_rows(path: Path = ROWS) -> list[Row]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_target(name: str) -> Target:
     """`targets.load`, remembered: reading a target file takes longer than a fit."""
     return targets.load(name)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.run_estimate`: refits the latency estimate, writes hwc/cost/fitted.json and the table of errors.
+"""`python -m benchmarks.run_estimate`: refits the estimate, writes hwc/cost/fitted.json and the table of errors.
 
 1. reads the published rows (`benchmarks/published`), builds their networks as graphs, and lists their kernels;
 2. fits the constants to all rows: these are shipped;

@@ -1,8 +1,9 @@
 """A small writer of ONNX graphs: one method a layer, shapes known as the graph grows, weights without memory.
 
-The networks of this folder exist for their shapes: an estimate of latency reads no weight. So every weight is one number
-seen in many places, and VGG-16 takes no memory until `fill_weights` draws He-scaled noise. Batch normalisation is written as what it becomes at inference: a bias of the convolution before
-it, or, where none is before it, one BatchNormalization node.
+The networks of this folder exist for their shapes: an estimate of latency reads no weight. So every weight is one
+number seen in many places, and VGG-16 takes no memory until `fill_weights` draws He-scaled noise. Batch normalisation
+is written as what it becomes at inference: a bias of the convolution before it, or, where none is before it, one
+BatchNormalization node.
 
 Spatial sizes follow floor((size + pads - dilation * (kernel - 1) - 1) / stride) + 1 per axis (ONNX, Conv).
 """

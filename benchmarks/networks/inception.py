@@ -12,7 +12,8 @@ from benchmarks.networks.graph import Network, Value, dims
 
 _V1 = ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64), "pool", (192, 96, 208, 16, 48, 64),
        (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64), (112, 144, 288, 32, 64, 64),
-       (256, 160, 320, 32, 128, 128), "pool2", (256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128))  # fmt: skip
+       (256, 160, 320, 32, 128, 128), "pool2", (256, 160, 320, 32, 128, 128),
+       (384, 192, 384, 48, 128, 128))  # fmt: skip
 
 
 def inception_v1(shape: tuple[int, ...]) -> ir.Model:
@@ -90,8 +91,10 @@ def inception_resnet_v2(shape: tuple[int, ...]) -> ir.Model:
     for _ in range(20):
         mixed = net.concat(net.conv(x, 192, 1), _chain(net, x, (128, 1), (160, (1, 7)), (192, (7, 1))))
         x = net.add(net.conv(mixed, dims(x)[1], 1, act=""), x, "relu")
-    parts = [net.conv(net.conv(x, 256, 1), 384, 3, 2, pad="valid"), net.conv(net.conv(x, 256, 1), 288, 3, 2,
-             pad="valid"), net.conv(_chain(net, x, (256, 1), (288, 3)), 320, 3, 2, pad="valid"), net.pool(x)]  # fmt: skip
+    parts = [
+        net.conv(net.conv(x, 256, 1), 384, 3, 2, pad="valid"), net.conv(net.conv(x, 256, 1), 288, 3, 2, pad="valid"),
+        net.conv(_chain(net, x, (256, 1), (288, 3)), 320, 3, 2, pad="valid"), net.pool(x),
+    ]  # fmt: skip
     x = net.concat(*parts)
     for _ in range(10):
         mixed = net.concat(net.conv(x, 192, 1), _chain(net, x, (192, 1), (224, (1, 3)), (256, (3, 1))))

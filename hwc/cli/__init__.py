@@ -31,6 +31,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, targets, doctor,
+    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, targets,
+    doctor,
 ):  # fmt: skip
     main.add_command(command)

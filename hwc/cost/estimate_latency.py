@@ -1,4 +1,4 @@
-"""What an inference is estimated to take on a Jetson before there is one: per fusion group, GPU or DLA, with an interval.
+"""What an inference is estimated to take on a Jetson, per fusion group, on GPU or DLA, with an interval.
 
 The numbers are those of `price_kernels` (GPU) and `price_dla` (DLA) with the constants of `fitted.json`. They are the
 device's own time at batch 1, as trtexec's "GPU Compute Time": copies to and from the host, decoding, non-maximum

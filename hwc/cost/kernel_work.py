@@ -12,8 +12,8 @@ A fusion group is one kernel, with the exceptions that TensorRT documents or tha
   another Concat: then one copy kernel each. This is why DenseNet, where every layer concatenates all parts anew, runs
   n (n + 1) / 2 copies a block.
 
-`list_work` knows no precision, `split_work` applies the rules that depend on it. Nothing here is a time: `price_kernels`
-makes it one.
+`list_work` knows no precision, `split_work` applies the rules that depend on it. Nothing here is a time:
+`price_kernels` makes it one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ GATE_JOINS = ("fp16",)
 
 @dataclass(frozen=True)
 class Work:
-    """One kernel, or several until `split_work` has seen the precision. Activations and weights are counted in elements, since the precision gives them their bytes.
+    """One kernel, or several until `split_work` has seen the precision.
+
+    Activations and weights are counted in elements, since the precision gives them their bytes.
 
     Args:
         groups: ids of the fusion groups that it does the work of: one, or those that run as one.

@@ -161,7 +161,7 @@ def merge_equal(table: KernelTable) -> KernelTable:
 
 @dataclass(frozen=True)
 class KernelSeconds:
-    """Per kernel, in seconds and before the architecture's scale is taken off anything: total, and what it is made of."""
+    """Per kernel, in seconds: the total, and what it is made of, the architecture's scale included."""
 
     total: np.ndarray
     compute: np.ndarray
@@ -222,7 +222,8 @@ def log_slopes(table: KernelTable, constants: Mapping[str, float], clients: Sequ
     for client in CLIENTS:
         name = f"client_{client}_us"
         whole[name] = np.array([constants[name] * 1e-6 if c == client else 0.0 for c in clients])
-    slopes = [np.add.reduceat(columns[p.name] * table.count, starts) if p.name in columns else whole[p.name] for p in PARAMETERS]
+    whole |= {name: np.add.reduceat(column * table.count, starts) for name, column in columns.items()}
+    slopes = [whole[p.name] for p in PARAMETERS]
     return np.stack(slopes, axis=1) / inference_seconds(table, constants, clients)[:, None]
 
 

@@ -21,7 +21,8 @@ from tests.house.repository import ROOT
 
 # Multiply-adds in 1e9 and weights in 1e6, as torchvision's, ultralytics', yolov7's or MLPerf's documents print them.
 PRINTED = [
-    ("alexnet", (3, 224, 224), 0.71, 61.1), ("vgg16", (3, 224, 224), 15.47, 138.36), ("vgg11", (3, 224, 224), 7.61, 132.86),
+    ("alexnet", (3, 224, 224), 0.71, 61.1), ("vgg16", (3, 224, 224), 15.47, 138.36),
+    ("vgg11", (3, 224, 224), 7.61, 132.86),
     ("resnet18", (3, 224, 224), 1.81, 11.69), ("resnet50", (3, 224, 224), 4.09, 25.56),
     ("resnet152", (3, 224, 224), 11.51, 60.19), ("densenet121", (3, 224, 224), 2.83, 7.98),
     ("densenet161", (3, 224, 224), 7.73, 28.68), ("squeezenet1.1", (3, 224, 224), 0.35, 1.24),
@@ -30,7 +31,8 @@ PRINTED = [
     ("mobilenet_v1", (3, 224, 224), 0.57, 4.23), ("ssd_mobilenet_v1", (3, 300, 300), 1.235, 6.8),
     ("ssd_resnet34", (3, 1200, 1200), 216.5, 20.0), ("yolo11n", (3, 640, 640), 3.3, 2.62),
     ("yolo11s", (3, 640, 640), 10.85, 9.46), ("yolo11m", (3, 640, 640), 34.25, 20.11),
-    ("yolo11l", (3, 640, 640), 43.8, 25.37), ("yolo11x", (3, 640, 640), 98.0, 56.97), ("yolov8n", (3, 640, 640), 4.35, 3.15),
+    ("yolo11l", (3, 640, 640), 43.8, 25.37), ("yolo11x", (3, 640, 640), 98.0, 56.97),
+    ("yolov8n", (3, 640, 640), 4.35, 3.15),
     ("yolov7", (3, 640, 640), 52.35, 36.9),
 ]  # fmt: skip
 
@@ -46,7 +48,8 @@ def test_a_network_is_as_large_as_its_authors_say(name, shape, giga_macs, mega_w
 
 SMALL = [("alexnet", (3, 64, 64)), ("slim_resnet_v2_50", (3, 75, 75)), ("shufflenet_v2_1.0", (3, 64, 64)),
          ("inception_v1", (3, 75, 75)), ("unet3d", (4, 32, 32, 32)), ("yolo11n", (3, 64, 64)),
-         ("nanosam_encoder", (3, 64, 64)), ("retinanet_resnext50", (3, 64, 64)), ("resnet18_pose", (3, 64, 64))]  # fmt: skip
+         ("nanosam_encoder", (3, 64, 64)), ("retinanet_resnext50", (3, 64, 64)),
+         ("resnet18_pose", (3, 64, 64))]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "shape"), SMALL, ids=[s[0] for s in SMALL])

@@ -141,4 +141,5 @@ def test_left_out_rows_do_not_move_their_own_prediction(rows, problem):
 def test_a_refit_gives_what_is_shipped(results):
     again, constants = evaluate()
     assert constants["latency"]["constants"] == pytest.approx(load_fitted().latency, rel=1e-3)
-    assert [r["predicted_ms"] for r in again["rows"]] == pytest.approx([r["predicted_ms"] for r in results["rows"]], rel=1e-2)
+    stored = [r["predicted_ms"] for r in results["rows"]]
+    assert [r["predicted_ms"] for r in again["rows"]] == pytest.approx(stored, rel=1e-2)

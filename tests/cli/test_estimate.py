@@ -29,6 +29,8 @@ def test_the_json_is_one_document(hwc, tmp_path):
 
 def test_unknown_facts_and_targets_are_refused(hwc, tmp_path):
     model = write_onnx(tmp_path)
-    assert_refused(hwc("estimate", model, "-t", "orin-nx", "--power-mode", "15W"), 3, "memory_clock_mhz", "--memory-clock-mhz")
+    capped = hwc("estimate", model, "-t", "orin-nx", "--power-mode", "15W")
+    assert_refused(capped, 3, "memory_clock_mhz", "--memory-clock-mhz")
     assert_refused(hwc("estimate", model, "-t", "cpu"), 3, "no estimate for cpu", "hwc profile")
-    assert_refused(hwc("estimate", model, "-t", "agx-orin", "--power-mode", "99W"), 3, "no power mode", "hwc targets show")
+    absent = hwc("estimate", model, "-t", "agx-orin", "--power-mode", "99W")
+    assert_refused(absent, 3, "no power mode", "hwc targets show")

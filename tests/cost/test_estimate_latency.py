@@ -11,9 +11,8 @@ from hwc.errors import InternalError, TargetError, UsageError
 from tests.cost.test_kernel_work import POINT, grouped
 
 BODY = """p = Conv(x, a) q = Conv(x, b) r = Conv<pads=[1,1,1,1]>(p, c) s = Relu(r) t = Concat<axis=1>(s, q)
-          z = Reshape(t, d)"""
-MODEL, GROUPS = grouped(BODY.replace("z = Reshape(t, d)", "d = Constant<value_ints=[1,512]>() z = Reshape(t, d)"), POINT,
-                        "float[1,512] z")  # fmt: skip
+          d = Constant<value_ints=[1,512]>() z = Reshape(t, d)"""
+MODEL, GROUPS = grouped(BODY, POINT, "float[1,512] z")
 ORIN = targets.load("agx-orin")
 
 
@@ -46,7 +45,8 @@ def test_the_dla_has_its_own_prices():
 
 @pytest.mark.parametrize(
     ("board", "precision", "words"),
-    [("agx-orin", "fp16", "dla.fp16_tflops"), ("agx-xavier", "int8", "has DLA 1.0"), ("orin-nano", "int8", "has no DLA")],
+    [("agx-orin", "fp16", "dla.fp16_tflops"), ("agx-xavier", "int8", "has DLA 1.0"),
+     ("orin-nano", "int8", "has no DLA")],
 )
 def test_what_is_not_known_of_a_dla_is_said(board, precision, words):
     target = targets.load(board)
