@@ -15,6 +15,7 @@ from hwc.cli.compare import compare
 from hwc.cli.compile import compile_command
 from hwc.cli.deploy import deploy
 from hwc.cli.doctor import doctor
+from hwc.cli.estimate import estimate
 from hwc.cli.explain import explain
 from hwc.cli.export import export
 from hwc.cli.inspect import inspect
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, pack, unpack, deploy,
-    targets, doctor,
+    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, pack, unpack,
+    deploy, targets, doctor,
 ):  # fmt: skip
     main.add_command(command)
