@@ -34,7 +34,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, pack, unpack,
-    deploy, targets, doctor,
+    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, pack,
+    unpack, deploy, targets, doctor,
 ):  # fmt: skip
     main.add_command(command)
