@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
 
-.PHONY: demo test test-suite test-slow lint bench bench-kernels bench-int8 setup clean
+.PHONY: demo test test-suite test-slow lint bench bench-kernels bench-int8 bench-dla bench-estimate setup clean
 
 setup: $(READY)
 
@@ -50,6 +50,15 @@ bench-kernels: $(READY)
 bench-int8: $(READY) .venv-nncf/.ready .venv-modelopt/.ready
 	$(BIN)/python -m benchmarks.fetch all
 	$(BIN)/python -m benchmarks.run_int8 $(if $(PHOTOS),--photos $(PHOTOS))
+
+# Which layers may run on a DLA, and the cut; with no board.
+bench-dla: $(READY)
+	$(BIN)/python -m benchmarks.fetch suite
+	$(BIN)/python -m benchmarks.run_dla
+
+# The latency estimate against published figures that were left out of its fit.
+bench-estimate: $(READY)
+	$(BIN)/python -m benchmarks.run_estimate
 
 # The peers pin other versions of onnx and onnxruntime than hwc, so each has an environment of its own.
 .venv-nncf/.ready: benchmarks/requirements-int8.txt

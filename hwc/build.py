@@ -13,16 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwc.array_file import load_arrays
 from hwc.artifacts import BuildKey, Engine, Target
-from hwc.capture import FEEDS, MODEL, Captured, load_arrays
+from hwc.capture import FEEDS, MODEL, Captured
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engines import base as engines
 from hwc.engines.base import Progress
 from hwc.engines.tensorrt_options import FILES, key_parts
 from hwc.errors import EngineError, TargetError
+from hwc.limit_workspace import limit_workspace
 from hwc.optimize import EXPECTED, Optimized, narrow_plain, target_key
 from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
+from hwc.write_zipapp import ZIPAPP
 
 _RECORD = "engine.json"
 _DISTRIBUTIONS = {"openvino": "openvino", "onnxruntime": "onnxruntime", "reference": "onnx",
@@ -51,7 +54,7 @@ def build_engine(
     key = _key(optimized.digest, optimized.precision, target, backend, options, threads)
     if backend == "tensorrt" and not _can_build_here(backend):
         _refuse_files(options, target)
-        return Built(optimized.folder, defer(optimized, key)), False
+        return Built(optimized.folder, defer(optimized, key, target)), False
     step = key_of(to_json(key), target_key(target), own_source_digest(), installed_versions())
     kept = store.get("build", step)
     if kept is None:
@@ -93,12 +96,19 @@ def build_plain(
     return engine, False
 
 
-def defer(optimized: Optimized, key: BuildKey) -> Engine:
-    """The record of an engine that the board builds from the bundle."""
+def defer(optimized: Optimized, key: BuildKey, target: Target) -> Engine:
+    """The record of an engine that the board builds from the bundle, with the options that its builder is to get."""
+    options, notes = dict(key.options), []
+    limit = limit_workspace(optimized.folder / MODEL, optimized.inputs, target)
+    if limit is not None and "workspace_bytes" not in options:
+        options["workspace_bytes"] = str(limit.size_bytes)
+        notes.append(f"workspace_bytes: {limit.why}")
+    # The version that is installed here, if any, will not build it.
+    runtime = f"tensorrt {target.facts['software.tensorrt'].value if target.knows('software.tensorrt') else 'unknown'}"
     return Engine(
         backend="tensorrt",
         state="deferred",
-        key=key,
+        key=dataclasses.replace(key, runtime=runtime, options=tuple(sorted(options.items()))),
         files=(),
         inputs=optimized.inputs,
         outputs=optimized.outputs,
@@ -107,8 +117,8 @@ def defer(optimized: Optimized, key: BuildKey) -> Engine:
         activation_bytes=None,
         weight_bytes=None,
         build_seconds=0.0,
-        command=(),
-        notes=("TensorRT builds an engine only for the GPU it runs on: the target builds it from model.onnx",),
+        command=("python3", ZIPAPP, "build", "."),
+        notes=("TensorRT builds an engine only for the GPU it runs on: the target builds it from model.onnx", *notes),
     )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwc.array_file import save_arrays
 from hwc.artifacts import TensorSpec
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.errors import EngineError, UsageError
@@ -191,19 +192,6 @@ def _feeds_for(specs: tuple[TensorSpec, ...], examples: Any) -> dict[str, np.nda
 
 def _as_list(examples: Any) -> list[Any]:
     return list(examples) if isinstance(examples, (tuple, list)) else [examples]
-
-
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An .npz of the arrays; names may hold any character, so they are kept in a list beside numbered arrays."""
-    names = np.asarray(json.dumps(list(arrays)))
-    numbered: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays.values())}
-    np.savez(path, names=names, **numbered)
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote; nothing is unpickled."""
-    with np.load(path, allow_pickle=False) as data:
-        return {name: data[f"a{i}"] for i, name in enumerate(json.loads(str(data["names"])))}
 
 
 def _name(source: ModelSource) -> str:

@@ -86,12 +86,13 @@ class GuardOptions:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What ships and how that was decided; `calibrated` if integers are in it."""
+    """What ships and how that was decided; `calibrated` if integers are in it, and what the rest computes in."""
 
     optimized: Optimized
     built: Built
     ledger: Ledger
     calibrated: Calibrated | None
+    rest: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -162,15 +163,18 @@ def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progr
     how = (request.full, request.target, request.backend, samples, request.calibration)
     calibrated, _ = calibrate_model(*how, store=store, progress=progress)
     placed = request.place(calibrated, frozenset(winner.high), store)
-    return Chosen(placed, request.build(placed), ledger, calibrated), kept is not None
+    return Chosen(placed, request.build(placed), ledger, calibrated, request.rest), kept is not None
 
 
-def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
+def write_quantization(chosen: Chosen, target: Target, folder: Path) -> dict[str, str]:
     """What a bundle carries beside its engine: the ledger, the table, and for TensorRT up to 10 the other dialect.
 
     The calibration cache belongs to model.float.onnx, whose weights lie on the grid, so that TensorRT's own choice of
     weight scales gives the same integers as the Q/DQ graph. A layer that was put back keeps its weights there, and what
     it alone reads has no line in the cache: without a scale TensorRT computes in floats.
+
+    Returns:
+        The files of that other dialect under "model" and "calibration_cache"; empty where there is none.
     """
     from hwc.calibrate.cache import why_no_cache, write_cache
     from hwc.graph.save import save_model
@@ -179,7 +183,7 @@ def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
 
     (folder / LEDGER).write_text(to_json(chosen.ledger), encoding="utf-8")
     if chosen.calibrated is None:
-        return
+        return {}
     table = chosen.calibrated.table
     (folder / TABLE).write_text(to_json(table), encoding="utf-8")
     if chosen.built.engine.backend == "tensorrt" and not why_no_cache(target):
@@ -189,6 +193,8 @@ def write_quantization(chosen: Chosen, target: Target, folder: Path) -> None:
         read = dataclasses.replace(table, tensors={point.tensor: table.tensors[point.tensor] for point in points})
         (folder / CACHE).write_text(write_cache(read, target), encoding="utf-8")
         save_model(put_on_grid(plan), folder / FLOAT_MODEL)
+        return {"model": FLOAT_MODEL, "calibration_cache": CACHE}
+    return {}
 
 
 def _refusal(ledger: Ledger) -> AccuracyError:

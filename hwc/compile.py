@@ -4,7 +4,7 @@
     capture   PyTorch or ONNX becomes one canonical graph, checked against the original on real inputs
     optimize  the passes, for this target and precision; judged against the captured graph on the same inputs
     build     the target's engine, read back; run and judged too where this machine can
-    bundle    everything in one folder, with a manifest
+    bundle    everything in one folder, with a manifest; for a board also hwc.pyz and what it is to build
 
 Each step is kept in the step cache under a key of all that went in, and lives in a file of its own (capture, optimize,
 build). The engine judged is the engine shipped: where the target's runtime cannot run here, the state is "built"
@@ -28,6 +28,7 @@ from hwc.bundle import SCHEMA, hash_files, staged_folder, write_manifest
 from hwc.capture import MODEL, Captured, capture_model
 from hwc.choose_precision import Chosen, GuardOptions, PrecisionRequest, choose_precision, write_quantization
 from hwc.engines.base import Progress, no_progress
+from hwc.equip_bundle import equip_bundle
 from hwc.errors import AccuracyError, UsageError
 from hwc.explain import ledger_beside
 from hwc.frontend.input_shapes import InputShapes
@@ -122,8 +123,9 @@ def compile_model(
         for name in {MODEL, *optimized.extra_files, *built.engine.files}:
             source = built.folder if (built.folder / name).is_file() else optimized.folder
             shutil.copyfile(source / name, stage / name)
-        if chosen is not None:
-            write_quantization(chosen, target, stage)
+        implicit = write_quantization(chosen, target, stage) if chosen is not None else {}
+        rest = chosen.rest if chosen is not None else optimized.precision
+        notes = equip_bundle(stage, built.engine, optimized, rest=rest, implicit=implicit)
         bundle = Bundle(
             schema=SCHEMA,
             name=captured.name,
@@ -139,7 +141,7 @@ def compile_model(
             command=request.command,
             source=captured.source,
             plain=plain,
-            notes=(*captured.notes, *optimized.notes),
+            notes=(*captured.notes, *optimized.notes, *notes),
         )
         write_manifest(stage, bundle)
     ledger_beside(request.out).unlink(missing_ok=True)  # of an earlier refusal, which this bundle has settled

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwc.array_file import load_arrays, save_arrays
 from hwc.artifacts import FusionGroup, Step, Target, TensorSpec
-from hwc.capture import FEEDS, MODEL, Captured, load_arrays, save_arrays
+from hwc.capture import FEEDS, MODEL, Captured
 from hwc.compare import Difference, compare_outputs, tolerance_of
 from hwc.engines.base import Progress
 from hwc.errors import EngineError, TargetError, UsageError

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwc.array_file import load_arrays, save_arrays
 from hwc.artifacts import QuantTable, Step, Target, TensorScale, TensorSpec
-from hwc.capture import FEEDS, MODEL, load_arrays, save_arrays
+from hwc.capture import FEEDS, MODEL
 from hwc.engines.base import Progress
 from hwc.errors import TargetError, UsageError
 from hwc.improve_plan import IMPROVEMENTS, improve_plan

@@ -2,6 +2,8 @@
 
 An engine that cannot run on this machine is refused by its backend. `engine` runs the bundle's model.onnx with another
 backend instead, which is how an engine for another machine is judged here: same graph, same types, other kernels.
+
+This file is part of the device half: Python 3.8, numpy.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Dict, Iterator, Mapping, Tuple
 
 import numpy as np
 
@@ -48,9 +50,10 @@ def open_bundle(folder: Path, *, engine: str = "", threads: int = 0, profile: bo
             "this bundle has no engine yet: its target builds it",
             where=str(folder),
             expected=f"an engine that runs here, as --engine onnxruntime (target: {bundle.target.name})",
-            do="copy the bundle to the target and build there, or judge its graph with --engine onnxruntime",
+            do="copy the bundle to the target, run `python3 DIR/hwc.pyz build DIR` there, or judge its graph with "
+            "--engine onnxruntime",
         )
-    options: dict[str, object] = {}
+    options: Dict[str, object] = {}
     if built.backend in ("openvino", "onnxruntime"):
         options = {"profile": profile, "threads": threads or None}
     with engines.open_session(built, folder, **options) as session:
@@ -69,7 +72,7 @@ def runs_on(folder: Path, engine: str = "") -> Target:
 
 @contextlib.contextmanager
 def open_model(
-    model: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], engine: str, *, threads: int = 0,
+    model: Path, inputs: Tuple[TensorSpec, ...], outputs: Tuple[TensorSpec, ...], engine: str, *, threads: int = 0,
     precision: str = "",
 ) -> Iterator[Session]:  # fmt: skip
     """An ONNX file in one of the engines that run on any CPU."""
@@ -84,8 +87,8 @@ def open_model(
 
 
 def make_feeds(
-    inputs: tuple[TensorSpec, ...], given: Mapping[str, np.ndarray], *, seed: int = 0
-) -> dict[str, np.ndarray]:
+    inputs: Tuple[TensorSpec, ...], given: Mapping[str, np.ndarray], *, seed: int = 0
+) -> Dict[str, np.ndarray]:
     """`given`, checked, completed with seeded noise at the `opt` shapes: normal floats, zeros and ones as integers.
 
     Raises:

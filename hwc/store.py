@@ -30,11 +30,11 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from hwc.bundle import compare_files, full_disk_named, hash_files, sha256_file
+from hwc.bundle import full_disk_named, sha256_file
 from hwc.errors import EngineError, UsageError
+from hwc.sealed_folder import find_damage, seal_folder
 
 _log = logging.getLogger(__name__)
-_SEAL = ".files.json"
 _UNSEEN_READERS = ("safetensors", "h5py", "pyarrow")
 
 
@@ -54,7 +54,7 @@ class Store:
         folder = self.root / step / key
         if not folder.is_dir():
             return None
-        problem = _damage(folder)
+        problem = find_damage(folder)
         if problem:
             _log.warning("the cached step '%s' is damaged (%s); dropped, to be made again: %s", step, problem, folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -114,24 +114,13 @@ class Store:
         try:
             with full_disk_named(parent):
                 yield stage
-                (stage / _SEAL).write_text(json.dumps(hash_files(stage, without=_SEAL)))
+                seal_folder(stage)
                 # Two compiles may finish the same step at once; both results are right, the first one in stays.
                 with contextlib.suppress(OSError):
                     os.replace(stage, parent / key)
                 shutil.rmtree(self.root / "partial" / step / key, ignore_errors=True)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
-
-
-def _damage(folder: Path) -> str:
-    """What is not as it was written, or nothing."""
-    try:
-        sealed = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
-        if not isinstance(sealed, dict):
-            return "its seal is not a table"
-        return " ".join(reversed(compare_files(sealed, hash_files(folder, without=_SEAL))))
-    except (OSError, ValueError, UsageError) as error:
-        return str(error)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hwc import targets
+from hwc.array_file import load_arrays
 from hwc.build import build_engine, build_plain
-from hwc.capture import capture_model, load_arrays
+from hwc.capture import capture_model
 from hwc.compare import Tolerance
 from hwc.engines.base import no_progress
 from hwc.errors import EngineError, UsageError

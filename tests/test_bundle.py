@@ -1,5 +1,7 @@
 """A bundle is written whole or not at all, and nothing is believed when it is read."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from hwc.array_file import load_arrays, save_arrays
 from hwc.artifacts import DynamicDim, TensorSpec
-from hwc.capture import FEEDS, MODEL, _feeds_for, capture_model, load_arrays, save_arrays
+from hwc.capture import FEEDS, MODEL, _feeds_for, capture_model
 from hwc.errors import EngineError, UsageError
 from hwc.frontend.input_shapes import InputShapes, parse_shapes
 from hwc.graph.evaluate import Evaluator

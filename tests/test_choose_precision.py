@@ -10,10 +10,11 @@ import onnx_ir as ir
 import pytest
 
 from hwc import choose_precision as choosing
+from hwc.array_file import load_arrays
 from hwc.artifacts import QuantTable
 from hwc.build import Built
 from hwc.calibrate.cache import read_cache
-from hwc.capture import FEEDS, MODEL, load_arrays
+from hwc.capture import FEEDS, MODEL
 from hwc.choose_precision import CACHE, FLOAT_MODEL, GuardOptions, choose_precision, write_quantization
 from hwc.engines.base import no_progress
 from hwc.errors import AccuracyError, TargetError, UsageError

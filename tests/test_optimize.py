@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hwc import targets
+from hwc.array_file import load_arrays
 from hwc.artifacts import Fact
-from hwc.capture import FEEDS, MODEL, capture_model, load_arrays
+from hwc.capture import FEEDS, MODEL, capture_model
 from hwc.compare import Tolerance
 from hwc.engines.base import no_progress
 from hwc.errors import EngineError, TargetError, UsageError

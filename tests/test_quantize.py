@@ -9,10 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from hwc import targets
+from hwc.array_file import load_arrays
 from hwc.artifacts import TensorSpec
 from hwc.calibrate import statistics
 from hwc.calibrate.dataset import Sample
-from hwc.capture import MODEL, load_arrays
+from hwc.capture import MODEL
 from hwc.engines.base import no_progress
 from hwc.errors import TargetError, UsageError
 from hwc.optimize import EXPECTED

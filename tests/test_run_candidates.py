@@ -10,10 +10,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from hwc import run_candidates
-from hwc.artifacts import Attempt, Fact, Verdict
+from hwc import run_candidates, targets
+from hwc.array_file import load_arrays
+from hwc.artifacts import Attempt, BuildKey, Fact, Verdict
 from hwc.build import Built, defer
-from hwc.capture import FEEDS, MODEL, load_arrays
+from hwc.capture import FEEDS, MODEL
 from hwc.graph.evaluate import Evaluator
 from hwc.graph.save import save_model
 from hwc.precision.place_qdq import place_qdq
@@ -45,7 +46,8 @@ def cpu(tmp_path_factory) -> Case:
 
 def deferred(case: Case, precision="fp32", folder=None) -> tuple:
     optimized = dataclasses.replace(case.full, precision=precision, folder=folder or case.full.folder)
-    return optimized, Built(optimized.folder, defer(optimized, None))
+    key = BuildKey(optimized.digest, "agx-xavier-32gb", "tensorrt", precision)
+    return optimized, Built(optimized.folder, defer(optimized, key, targets.load("agx-xavier")))
 
 
 def candidate(name, precision, *, high=(), optimized=None, built=None) -> Candidate:

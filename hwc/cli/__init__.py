@@ -13,15 +13,19 @@ from hwc.cli.calibrate import calibrate
 from hwc.cli.command import Group
 from hwc.cli.compare import compare
 from hwc.cli.compile import compile_command
+from hwc.cli.deploy import deploy
 from hwc.cli.docker import docker
 from hwc.cli.doctor import doctor
+from hwc.cli.estimate import estimate
 from hwc.cli.explain import explain
 from hwc.cli.export import export
 from hwc.cli.inspect import inspect
 from hwc.cli.optimize import optimize
+from hwc.cli.pack import pack
 from hwc.cli.profile import profile
 from hwc.cli.run import run
 from hwc.cli.targets import targets
+from hwc.cli.unpack import unpack
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,7 +35,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, profile, run, compare, optimize, export, targets, doctor,
-    docker,
+    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, pack,
+    unpack, deploy, docker, targets, doctor,
 ):  # fmt: skip
     main.add_command(command)

@@ -193,22 +193,6 @@ def parse_normalization(texts: tuple[str, ...]) -> tuple[Any, ...]:
 
 def load_inputs(texts: tuple[str, ...]) -> dict[str, Any]:
     """`--load-inputs x:file.npy` flags (trtexec's spelling), or one .npz with all inputs."""
-    import zipfile
+    from hwc.array_file import load_inputs
 
-    import numpy as np
-
-    from hwc.errors import UsageError
-
-    feeds: dict[str, Any] = {}
-    for text in texts:
-        name, _, path = text.rpartition(":")
-        try:
-            loaded = np.load(path, allow_pickle=False)
-            # The arrays of an .npz are read only when asked for, so a damaged one shows here.
-            found = {name: loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UsageError(
-                "cannot read the input file", where=path, got=str(error), expected=".npy or .npz"
-            ) from None
-        feeds.update(found)
-    return feeds
+    return load_inputs(texts)

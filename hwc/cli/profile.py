@@ -38,7 +38,7 @@ def profile(
     from hwc.errors import UsageError
     from hwc.profile.measure import MeasureOptions, measure, measure_pair
     from hwc.profile.measure_power import Measurement, measure_session
-    from hwc.profile.report_measurement import format_measurement, summarize_measurement
+    from hwc.profile.report_measurement import dump_measurements, format_measurement, summarize_measurement
     from hwc.sessions import check_output_file, make_feeds, open_bundle, runs_on, staged_file
 
     if output is not None:
@@ -80,12 +80,7 @@ def profile(
             measured[0] = dataclasses.replace(measured[0], profile=profile)
     profiles = [one.profile for one in measured]
     if output is not None:
-        samples = {
-            "profiles": [dataclasses.asdict(one.profile) for one in measured],
-            "stages": [one.stages and dataclasses.asdict(one.stages) for one in measured],
-            "power": [one.power and dataclasses.asdict(one.power) for one in measured],
-            "ratio": ratio and dataclasses.asdict(ratio),
-        }
+        samples = {**dump_measurements(measured), "ratio": ratio and dataclasses.asdict(ratio)}
         with staged_file(output) as partial:
             partial.write_text(json.dumps(samples, indent=1))
     if output_format == "json":

@@ -146,6 +146,10 @@ class TensorrtSession(Session):
         """Milliseconds of the last inference: h2d, gpu, d2h (by events), enqueue and host (by the host's clock)."""
         return dict(self.last_times_ms)
 
+    def stage_times_ns(self) -> Dict[str, int]:
+        """As the contract says; empty before the first run."""
+        return {name: round(ms * 1e6) for name, ms in self.last_times_ms.items() if name != "host"}
+
     def layers(self) -> Tuple[Kernel, ...]:
         """Kernels with `time_us`, from ten more runs of the last feeds in a context with a profiler of its own."""
         with self._lock:

@@ -39,7 +39,8 @@ class PassContext:
     """All that a pass may know besides the graph.
 
     Args:
-        precision: "fp32", "fp16" or "bf16": the arithmetic that the engine will be asked for.
+        precision: "fp32", "fp16" or "bf16": the arithmetic that the engine will be asked for; "int8", too, for the
+            passes that keep layers on a DLA.
         amax: tensor name -> largest magnitude seen on calibration data; empty when there was none.
         normalization: what to fold into the first layer, per input.
         keep_fp32: names of nodes that no pass may move to a narrower float, with the reason in one clause.

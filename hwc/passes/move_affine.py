@@ -23,8 +23,8 @@ import onnx_ir as ir
 
 from hwc.graph.match import attribute, constant, is_op, only_user, require, skip_unless
 from hwc.graph.model import Namer, add_initializer, bypass, can_bypass, make_node, mark_origin
+from hwc.graph.padding import explicit_pads
 from hwc.passes.channel_affine import Affine, along_axis, on_axis, read_batchnorm, through, through_pool
-from hwc.passes.padding import explicit_pads
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LAYERS = (*CONVOLUTIONS, "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization")

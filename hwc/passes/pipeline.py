@@ -19,10 +19,18 @@ from hwc.passes.canonicalize_clip import canonicalize_clip
 from hwc.passes.canonicalize_gemm import canonicalize_gemm
 from hwc.passes.canonicalize_global_pool import canonicalize_global_pool
 from hwc.passes.canonicalize_operand_order import canonicalize_operand_order
+from hwc.passes.cascade_average_pool import cascade_average_pool
+from hwc.passes.cascade_max_pool import cascade_max_pool
 from hwc.passes.chunk_lstm import chunk_lstm
 from hwc.passes.commute_average_pool import commute_average_pool
 from hwc.passes.commute_relu_max_pool import commute_relu_max_pool
 from hwc.passes.convert_float16 import convert_float16
+from hwc.passes.convolve_gemm import convolve_gemm
+from hwc.passes.convolve_pad import convolve_pad
+from hwc.passes.convolve_slice import convolve_slice
+from hwc.passes.count_pool_padding import count_pool_padding
+from hwc.passes.crop_deconv import crop_deconv
+from hwc.passes.decompose_hardswish import decompose_hardswish
 from hwc.passes.decompose_scatter_add import decompose_scatter_add
 from hwc.passes.eliminate_cast import eliminate_cast
 from hwc.passes.eliminate_duplicate import eliminate_duplicate
@@ -50,7 +58,9 @@ from hwc.passes.recompose_instancenorm import recompose_instancenorm
 from hwc.passes.recompose_layernorm import recompose_layernorm
 from hwc.passes.recompose_prelu import recompose_prelu
 from hwc.passes.recompose_silu import recompose_silu
+from hwc.passes.shift_clip import shift_clip
 from hwc.passes.split_instancenorm import split_instancenorm
+from hwc.passes.symmetrize_padding import symmetrize_padding
 from hwc.passes.transpose_attention import transpose_attention
 from hwc.passes.widen_integers import widen_integers
 
@@ -97,6 +107,21 @@ PASSES: tuple[Pass, ...] = (
     eliminate_cast,  # again: narrow_int64 leaves pairs of casts
     eliminate_duplicate,
     eliminate_identity,  # again: eliminate_duplicate and fold_constants may leave one-input nodes
+)
+# What keeps layers on a DLA; run after PASSES, only for a plan that uses one. Each does nothing for other targets.
+DLA: tuple[Pass, ...] = (
+    decompose_hardswish,
+    shift_clip,
+    cascade_average_pool,
+    cascade_max_pool,
+    count_pool_padding,
+    crop_deconv,
+    convolve_pad,
+    convolve_slice,
+    convolve_gemm,  # after the pools, which leave the 1x1 maps that are flattened
+    symmetrize_padding,
+    fold_affine,  # again: scales of decompose_hardswish and shift_clip that a Conv can swallow
+    eliminate_duplicate,
 )
 # Then types: ranges were measured on the graph that the passes above left.
 PRECISION: tuple[Pass, ...] = (convert_float16,)

@@ -8,6 +8,7 @@ This file is part of the device half: Python 3.8, numpy.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -28,6 +29,15 @@ def summarize_measurement(measured: Measurement) -> Dict[str, object]:
     summary["jitter_ms"] = jitter_ms(stages.latency_ns if stages else measured.profile.latency_ns)
     summary["power"] = None if measured.power is None else summarize_power(measured.power)
     return summary
+
+
+def dump_measurements(measured: Sequence[Measurement]) -> Dict[str, object]:
+    """Every sample of every measurement, for the file of `profile -o`."""
+    return {
+        "profiles": [dataclasses.asdict(one.profile) for one in measured],
+        "stages": [one.stages and dataclasses.asdict(one.stages) for one in measured],
+        "power": [one.power and dataclasses.asdict(one.power) for one in measured],
+    }
 
 
 def format_measurement(measured: Measurement, *, layers: int = 0) -> str:

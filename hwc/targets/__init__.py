@@ -4,13 +4,16 @@
 name is exact: a near miss is an error that lists the closest names, because a board that was picked by guessing would
 be compiled for without a word. Aliases are the few short names below, each with one documented meaning.
 
-Limit: reading TOML needs Python 3.11, or tomli on 3.10. A board never does it: it gets its target written whole
-inside the manifest of the bundle. So this file keeps to Python 3.8 syntax and imports the TOML reader late.
+Reading TOML needs Python 3.11, or tomli on 3.10. A board has neither: `hwc.pyz` carries all targets in one data.json
+that was parsed when it was packed, and a bundle carries its own target whole inside its manifest. So this file keeps
+to Python 3.8 syntax and imports the TOML reader late.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -20,6 +23,7 @@ from hwc.errors import InternalError, TargetError, UsageError
 from hwc.targets.read_target import target_from_dict
 
 DATA = Path(__file__).parent / "data"
+PACKED = "data.json"  # in hwc.pyz: target name -> the content of its file
 
 # Short names people say, and the one module each stands for: the largest of its family, except AGX Xavier 32GB and
 # Xavier NX 8GB, the common ones, whose larger variants came later. `hwc targets list` prints them.
@@ -38,7 +42,7 @@ ALIASES: Dict[str, str] = {
 
 def names() -> Tuple[str, ...]:
     """Every target that can be loaded, sorted, without the aliases."""
-    return tuple(sorted(path.stem for path in DATA.glob("*.toml")))
+    return tuple(sorted(path.stem for path in DATA.glob("*.toml"))) if DATA.is_dir() else tuple(sorted(_packed()))
 
 
 def resolve_name(name: str) -> str:
@@ -69,16 +73,37 @@ def load(name: str) -> Target:
         InternalError: the shipped file breaks a rule (a fact without source, a name that is not the file's).
     """
     full_name = resolve_name(name)
-    text = (DATA / f"{full_name}.toml").read_text(encoding="utf-8")
-    try:
-        target = target_from_dict(_parse_toml(text), where=f"targets/data/{full_name}.toml")
-    except ValueError as error:
-        raise InternalError(f"targets/data/{full_name}.toml is not TOML", got=str(error)) from None
+    target = target_from_dict(read_raw(full_name), where=f"targets/data/{full_name}.toml")
     if target.name != full_name:
         raise InternalError(
             "a target's name must be its file's name", expected=full_name, got=target.name, where="field 'name'"
         )
     return target
+
+
+def read_raw(full_name: str) -> Dict[str, Any]:
+    """The content of that target's file as plain dictionaries and lists, not judged yet.
+
+    Raises:
+        InternalError: the shipped file cannot be read.
+    """
+    if not DATA.is_dir():
+        return dict(_packed()[full_name])
+    try:
+        return _parse_toml((DATA / f"{full_name}.toml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InternalError(f"targets/data/{full_name}.toml is not TOML", got=str(error)) from None
+
+
+def _packed() -> Dict[str, Any]:
+    try:
+        data = pkgutil.get_data(__name__, PACKED)
+    except OSError:
+        data = None
+    if data is None:
+        raise InternalError("the targets' data are missing", where=str(DATA), do="install hwc or copy hwc.pyz again")
+    content: Dict[str, Any] = json.loads(data.decode("utf-8"))
+    return content
 
 
 def find_dla_support(target: Target, tensorrt: str) -> Optional[bool]:

@@ -54,6 +54,7 @@ def compare(target: Target, probed: Mapping[str, Fact]) -> Tuple[Difference, ...
         found += _compare_identity(target, probed, identity)
         found += _compare_memory(target, probed)
     if target.family == "jetson":
+        found += _compare_architecture(probed)
         found += _compare_parts(target, probed)
         found += _compare_power_mode(target, probed)
     runtime = RUNTIME_FACTS[target.engine]
@@ -94,6 +95,15 @@ def _compare_identity(target: Target, probed: Mapping[str, Fact], name: str) -> 
     if not fact.is_known or seen == fact.value:
         return []
     return [Difference(name, _show(fact.value), _show(seen), fact.source, True)]
+
+
+def _compare_architecture(probed: Mapping[str, Fact]) -> List[Difference]:
+    name = "machine.architecture"
+    seen = _seen(probed, name)
+    if seen in (None, "aarch64"):
+        return []
+    source = "L4T, the system of every Jetson module, is built for aarch64 only"
+    return [Difference(name, "aarch64", _show(seen), source, True)]
 
 
 def _compare_power_mode(target: Target, probed: Mapping[str, Fact]) -> List[Difference]:

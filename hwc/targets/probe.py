@@ -1,4 +1,4 @@
-"""Asks this machine what it is. The only file of `hwc` that does; everything else is told through a Target.
+"""Asks this machine what it is. With `probe_board`, the only place of `hwc` that does; all else is told by a Target.
 
 `probe` reads what is written down somewhere (the device tree, nv_tegra_release, nvidia-smi, package metadata) and loads
 no runtime: importing TensorRT or OpenVINO to learn a version would cost seconds and may crash. `probe_cpu` reads
@@ -20,19 +20,18 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Tuple
 
 from hwc.artifacts import Fact, Value
 from hwc.targets.compare_machine import Difference, compare, with_probed
 from hwc.targets.measure_cpu import measure_copy, measure_sgemm
+from hwc.targets.probe_board import Run, commands_below, probe_board, run_command
 from hwc.targets.required_facts import CPU_FACTS
 
-__all__ = ["Difference", "compare", "probe", "probe_cpu", "with_probed"]
+__all__ = ["Difference", "compare", "probe", "probe_cpu", "run_command", "with_probed"]
 
 Facts = Dict[str, Fact]
-Run = Callable[[Sequence[str]], Optional[str]]
 
 # Fact name -> distributions that carry it; the first that is installed answers.
 RUNTIMES: Dict[str, Tuple[str, ...]] = {
@@ -74,34 +73,29 @@ SMI_FIELDS = {
 }
 
 
-def run_command(command: Sequence[str]) -> Optional[str]:
-    """The command's standard output, or None where it is missing, fails, or takes more than 5 s."""
-    try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
-
-
-def probe(root: Path = Path("/"), *, run: Run = run_command) -> Facts:
+def probe(root: Path = Path("/"), *, run: Optional[Run] = None) -> Facts:
     """What this machine is: only the facts that were seen, in the names and units of the target files.
 
     Args:
         root: folder that stands for "/".
-        run: runs a command and gives its output or None.
+        run: runs a command and gives its output or None; without it, the commands of that root.
     """
-    facts = {
-        "machine.os": Fact(platform.platform(), "name", "Python's platform.platform() on this machine"),
-        "machine.architecture": Fact(platform.machine(), "name", "Python's platform.machine() on this machine"),
-        "software.python": Fact(platform.python_version(), "version", "the Python that runs hwc"),
-    }
+    run = run or commands_below(root)
+    facts = {"software.python": Fact(platform.python_version(), "version", "the Python that runs hwc")}
+    if root == Path("/"):
+        facts["machine.os"] = Fact(platform.platform(), "name", "Python's platform.platform() on this machine")
+        facts["machine.architecture"] = Fact(platform.machine(), "name", "Python's platform.machine() on this machine")
+    elif (run(["uname", "-m"]) or "").strip():
+        facts["machine.architecture"] = Fact((run(["uname", "-m"]) or "").strip(), "name", "uname -m")
     memory = _read_memory_gb(root)
     if memory is not None:
         facts["machine.memory_gb"] = memory
+        facts["machine.memory_bytes"] = Fact(_read_memory_bytes(root)[0], "bytes", memory.source)
     facts.update(_probe_jetson(root, run))
     if memory is not None and "jetson.soc" in facts:
         facts["memory.size_gb"] = memory  # one memory for CPU and GPU; on a PC the card has its own
     facts.update(_probe_nvidia_smi(run))
+    facts.update(probe_board(root, run))  # last: what the driver shows a process counts, and a mode may hide SMs
     for name, distributions in RUNTIMES.items():
         for distribution in distributions:
             try:
@@ -110,6 +104,9 @@ def probe(root: Path = Path("/"), *, run: Run = run_command) -> Facts:
                 continue
             facts[name] = Fact(version, "version", f"installed metadata of the package {distribution}")
             break
+    library = facts.get("software.libnvinfer")
+    if library is not None:
+        facts.setdefault("software.tensorrt", library)  # the library without Python bindings is a TensorRT too
     return facts
 
 
@@ -236,16 +233,19 @@ def _read_caches_kib(root: Path) -> Dict[str, int]:
 
 
 def _read_memory_gb(root: Path) -> Optional[Fact]:
+    size_bytes, source = _read_memory_bytes(root)
+    # Modules are sold in units of 2^30 bytes ("32 GB"), so that is the unit that can be compared.
+    return Fact(round(size_bytes / 2**30, 2), "GB", source, "in units of 2^30 bytes") if size_bytes else None
+
+
+def _read_memory_bytes(root: Path) -> Tuple[int, str]:
     total = _find(r"^MemTotal:\s*(\d+) kB", _read_text(root / "proc/meminfo") or "")
-    if total is None:
-        return None
-    size_bytes, source = int(total) * 1024, "/proc/meminfo, MemTotal"
+    size_bytes, source = int(total or 0) * 1024, "/proc/meminfo, MemTotal"
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         limit = (_read_text(root / "sys/fs/cgroup" / name) or "").strip()
         if limit.isdigit() and int(limit) < size_bytes:
             size_bytes, source = int(limit), f"the limit of this process's cgroup, {name}"
-    # Modules are sold in units of 2^30 bytes ("32 GB"), so that is the unit that can be compared.
-    return Fact(round(size_bytes / 2**30, 2), "GB", source, "in units of 2^30 bytes")
+    return size_bytes, source
 
 
 def _is_container(root: Path) -> bool:

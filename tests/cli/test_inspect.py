@@ -44,3 +44,21 @@ def test_a_changed_bundle_is_refused(hwc, cpu_bundle, tmp_path):
 
 def test_what_is_not_there_is_refused(hwc, tmp_path):
     assert_refused(hwc("inspect", tmp_path / "absent"), 2, "absent", "check the path")
+
+
+def test_dla_shows_the_plan_and_its_reasons(hwc, tmp_path):
+    model = write_onnx(tmp_path)
+    result = hwc("inspect", model, "-t", "agx-xavier", "--dla", "--precision", "int8", "--dla-objective", "offload")
+    assert result.exit_code == 0, result.stderr
+    assert "NVDLA 1.0, TensorRT 8.5.2" in result.stdout and "estimate    GPU only" in result.stdout
+    shown = document(hwc("inspect", model, "-t", "agx-xavier", "--dla", "--format", "json"))
+    assert shown["plan"]["precision"] == "fp16" and len(shown["layers"]) == 2
+    assert all(layer["may_run_on_dla"] for layer in shown["layers"])
+
+
+def test_dla_is_refused_where_there_is_none(hwc, tmp_path, cpu_bundle):
+    assert_refused(hwc("inspect", cpu_bundle, "--dla", "-t", "agx-xavier"), 2, "not a bundle")
+    model = write_onnx(tmp_path)
+    assert_refused(hwc("inspect", model, "-t", "agx-thor", "--dla"), 3, "no DLA", "agx-xavier")
+    refused = hwc("inspect", model, "-t", "agx-orin", "--dla", "--tensorrt", "10.16")
+    assert_refused(refused, 3, "TensorRT 10.16 does not drive the DLA", "10.8-10.16 no")

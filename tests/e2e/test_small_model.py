@@ -69,7 +69,8 @@ def test_a_board_gets_its_graph_and_builds_there(hwc, tmp_path):
     model = write_torch(tmp_path)
     bundle, _ = compile_(hwc, model, "agx-xavier", tmp_path / "out")
     assert bundle.engine.state == "deferred" and not bundle.engine.kernels
-    assert set(bundle.files) == {"model.onnx"}
+    arrays = {"check.feeds.npz", "check.expected.npz"}
+    assert set(bundle.files) == {"model.onnx", "build.json", "hwc.pyz", *arrays}
     got = run(hwc, tmp_path / "out", images(), tmp_path, "onnxruntime")
     np.testing.assert_allclose(got, eager(model, images()), atol=1e-4)
 

@@ -87,7 +87,7 @@ def test_times_are_those_of_the_events(stand_in, driver, tmp_path):
     stand_in("10.3.0.26")
     engine, asked = build(conv_graph(), tmp_path)
     with base.open_session(engine, asked.out_dir) as session:
-        assert session.last_times() == {}
+        assert session.last_times() == {} == session.stage_times_ns()
         session.run(feeds_for(asked.inputs))
         times = session.last_times()
         assert set(times) == {"h2d", "gpu", "d2h", "enqueue", "host"}
@@ -96,6 +96,8 @@ def test_times_are_those_of_the_events(stand_in, driver, tmp_path):
         assert times["h2d"] == pytest.approx(1e-3 + up / 1e7, rel=1e-4)
         assert times["d2h"] == pytest.approx(1e-3 + down / 1e7, rel=1e-4) and times["gpu"] == 0.0
         assert times["host"] >= times["enqueue"] > 0
+        stages = session.stage_times_ns()
+        assert set(stages) == {"enqueue", "h2d", "gpu", "d2h"} and stages["h2d"] == round(times["h2d"] * 1e6)
         assert measure_latency_ms(session, runs=2, warmup=1) == 0.0
 
 

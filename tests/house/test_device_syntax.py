@@ -17,10 +17,15 @@ import pytest
 from tests.house.repository import PACKAGE, ROOT, shown
 
 ROOTS = (
-    *("errors.py", "artifacts.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
+    *("errors.py", "artifacts*.py", "bundle.py", "compare.py", "deploy.py", "targets/*.py", "profile/*.py"),
     *("runtime/*.py", "memory/*.py", "engines/base.py", "engines/inspect.py", "engines/tensorrt*.py"),
+    *("device_cli.py", "engine_store.py", "fingerprint.py", "board_request.py", "sealed_folder.py", "sessions.py"),
+    "remote/board/*.py",
 )
-EVALUATED = ("hwc/artifacts.py", "hwc/profile/power_profile.py", "hwc/profile/clock_state.py", "hwc/profile/meters.py")
+EVALUATED = (
+    *("hwc/artifacts.py", "hwc/artifacts_dla.py", "hwc/board_request.py", "hwc/fingerprint.py"),
+    *("hwc/profile/power_profile.py", "hwc/profile/clock_state.py", "hwc/profile/meters.py"),
+)
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}
 # What a newer Python brought, by how it is spelled in a call, an attribute or an import.
 NEW_KEYWORDS = {
@@ -152,6 +157,12 @@ def test_the_device_half_is_not_empty_and_holds_what_its_roots_import():
     assert not any(name.startswith(("hwc/graph", "hwc/passes", "hwc/frontend")) for name in found)
 
 
+def test_hwc_pyz_holds_nothing_that_is_not_checked_here():
+    from hwc.write_zipapp import device_files as packed_files
+
+    assert {shown(path) for path in packed_files(PACKAGE).values()} <= {shown(path) for path in device_files()}
+
+
 FUTURE = "from __future__ import annotations\n"
 
 
@@ -264,6 +275,18 @@ def test_a_real_python_3_8_reads_a_manifest(python_3_8):
     engine = Engine("tensorrt", "deferred", key, (), specs, specs, (Kernel("k", "Conv", "fp16"),), 0, None, 1, 0.5, ())
     bundle = Bundle(1, "net", targets.load("t4"), "fp16", specs, specs, (), (), engine, {"f": "0"}, {"hwc": "0"}, ())
     run_3_8(python_3_8, "-c", READ, text=to_json(bundle))
+
+
+def test_a_real_python_3_8_runs_hwc_pyz(python_3_8, tmp_path):
+    from hwc.write_zipapp import write_zipapp
+
+    write_zipapp(tmp_path / "hwc.pyz")
+    for word in ("--version", "doctor"):
+        command = [python_3_8, str(tmp_path / "hwc.pyz"), word]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # This machine is no board, and its 3.8 may lack numpy: `doctor` must say so all the same.
+        assert done.returncode in (0, 1) and done.stdout.splitlines()[-1].startswith("&&&& "), done.stderr
+        assert done.stderr == ""
 
 
 def test_the_interpreter_of_the_tests_is_not_mistaken_for_3_8():

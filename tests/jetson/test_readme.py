@@ -7,16 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
-
-import pytest
 
 from hwc import targets
 from tests.house.repository import ROOT
 
 README = ROOT / "jetson/README.md"
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-HAS_DEVICE_CLI = find_spec("hwc.device_cli") is not None
 # Column of the table -> fact.
 COLUMNS = {2: "software.tensorrt", 3: "software.cuda", 4: "software.python", 5: "software.ubuntu"}
 
@@ -50,7 +46,6 @@ def faults_of_table(text: str) -> list[str]:
     return faults
 
 
-@pytest.mark.skipif(not HAS_DEVICE_CLI, reason="hwc.device_cli is not in this tree")
 def test_the_verbs_and_flags_of_the_board_exist():
     lines = lines_of(README.read_text(encoding="utf-8"), "python3 hwc.pyz ")
     assert {words[0] for words in lines} == {"verify", "doctor", "build", "run", "profile"}

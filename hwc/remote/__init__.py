@@ -1,0 +1,1 @@
+"""HOST half of a deployment: the user's own OpenSSH, a copy that resumes, builds that outlive the link."""
