@@ -4,7 +4,7 @@
 # An arm64 root runs here through qemu-user-static: the kernel's binfmt_misc hands each aarch64 program to the
 # interpreter. Flag F of the registration opens the interpreter once, so that a chroot needs no copy of it.
 # Needs root and the packages debootstrap and qemu-user-static. What was mounted or registered here is undone by
-# `stop_emulation`; what was there before stays.
+# `stop_emulation`; what was there before stays. Two proofs at once would take the emulation from each other.
 #
 # MIRROR: the Debian mirror; debootstrap's own by default.
 
