@@ -3,7 +3,8 @@
 Each answer is the best of the repetitions that fit its time box: the fastest run is the one least disturbed, and a
 roofline is an upper edge. On a loaded machine a product over all threads waits for the thread that has no core, and was
 seen a hundred times too slow; so the product is also timed on one thread, in runs of microseconds that fit between two
-interruptions, and what all cores would do at that rate is a lower edge. Part of `probe`; nothing else of `hwc` measures a machine without an engine.
+interruptions, and what all cores would do at that rate is a lower edge.
+Part of `probe`; nothing else of `hwc` measures a machine without an engine.
 Limit: numpy's BLAS sets what the product reaches, and a copy cannot show more than the threads it was given.
 """
 
