@@ -340,8 +340,12 @@ class _ProgressLines:
 
 def _err(text: str) -> None:
     # A cut link closes stderr; the build must end all the same, so that the next try finds its engine.
-    with contextlib.suppress(OSError, ValueError):
+    try:
         print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        # What is buffered goes nowhere; before Python 3.10 it would fail once more at the end, as exit code 120.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _print_json(content: Any) -> None:

@@ -121,9 +121,9 @@ set_mode() {
   done
   [ -n "$mode" ] || usage
   case "$mode" in *[!0-9]*) ;; *) fail 2 "give the name of a mode, not its number" "see: $0 show" ;; esac
-  require_root set "$mode"
   require nvpmodel
   require jetson_clocks
+  require_root set "$mode"
   # Asked before anything is stored or changed.
   [ ! -r "$CONF" ] || [ -n "$(mode_id "$mode")" ] ||
     fail 2 "this board has no power mode called '$mode'" "one of: $(mode_names | cut -d' ' -f2 | tr '\n' ' ')"
@@ -143,9 +143,9 @@ restore() {
     esac
     shift
   done
-  require_root restore
   require nvpmodel
   require jetson_clocks
+  require_root restore
   [ -e "$MODE_FILE" ] || fail 2 "nothing is stored in $STATE_DIR, so there is nothing to restore"
   [ -s "$CLOCKS_FILE" ] || fail 1 "$CLOCKS_FILE is missing or empty" "set the mode by hand: $(cat "$MODE_FILE"); then rm -r $STATE_DIR"
   local mode

@@ -14,6 +14,7 @@ from hwc.cli.command import Group
 from hwc.cli.compare import compare
 from hwc.cli.compile import compile_command
 from hwc.cli.deploy import deploy
+from hwc.cli.docker import docker
 from hwc.cli.doctor import doctor
 from hwc.cli.estimate import estimate
 from hwc.cli.explain import explain
@@ -35,6 +36,6 @@ def main() -> None:
 
 for command in (
     compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, pack,
-    unpack, deploy, targets, doctor,
+    unpack, deploy, docker, targets, doctor,
 ):  # fmt: skip
     main.add_command(command)
