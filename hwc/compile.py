@@ -190,7 +190,8 @@ def _choose(
     assert request.calibration is not None
     reused: list[str] = []
     graphs = []
-    for precision in ("fp32", "auto") if request.precision == "auto" else ("fp32",):
+    # On a DLA what has no INT8 scale computes in FP16, so that has to be judged too.
+    for precision in ("fp32", "auto") if request.precision == "auto" or dla is not None else ("fp32",):
         optimized, was_kept = _optimize(request, captured, precision, (target, backend), dla, store, progress)
         reused += ["optimize"] * (was_kept and "optimize" not in reused)
         graphs.append(optimized)

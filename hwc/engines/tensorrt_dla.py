@@ -78,14 +78,15 @@ def place_layers(trt: Any, network: Any, config: Any, options: Options, folder: 
             f"TensorRT refuses {len(refused)} of {len(planned)} planned layers for the DLA", where=_some(refused),
             got=f"{trt.__name__} {trt.__version__}", do="compile with --gpu-fallback",
         )  # fmt: skip
-    if has_fallback:
-        for layer in planned:
-            if layer not in refused:
-                config.set_device_type(layers[layer], trt.DeviceType.DLA)
+    core, count = options.number("dla_core"), len(plan.dla_layers)
+    if not has_fallback:
+        return (f"DLA core {core}: all {len(layers)} layers of the network or none; the plan has {count}",)
+    for layer in planned:
+        if layer not in refused:
+            config.set_device_type(layers[layer], trt.DeviceType.DLA)
     taken = len(planned) - len(refused)
     notes: List[str] = [
-        f"DLA core {options.number('dla_core')}: {taken} of {len(plan.dla_layers)} planned layers, "
-        f"{len(layers) - taken} of the network's layers on the GPU"
+        f"DLA core {core}: {taken} of {count} planned layers, {len(layers) - taken} of the network's layers on the GPU"
     ]
     if refused:
         notes.append(f"TensorRT refused {len(refused)} planned layers for the DLA: {_some(refused)}")

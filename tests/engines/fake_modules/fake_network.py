@@ -11,6 +11,7 @@ OPERATORS = {
     "Conv": "CONVOLUTION", "ConvTranspose": "DECONVOLUTION", "Relu": "ACTIVATION", "MaxPool": "POOLING",
     "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Gather": "GATHER", "Add": "ELEMENTWISE",
     "Mul": "ELEMENTWISE", "NonZero": "NON_ZERO", "Clip": "ACTIVATION", "AveragePool": "POOLING",
+    "Reshape": "SHUFFLE",
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ truth and anything else is an AttributeError. Wrong types are TypeErrors, as pyb
 
 HWC_FAKE_TENSORRT = crash (signal 6 after a log line), sleep (for ever), none (the build fails and logs why).
 HWC_FAKE_DLA_CORES = number of DLA cores, HWC_FAKE_DLA_REFUSES = names of layers that they do not take.
-HWC_FAKE_TACTICS = a file with one time in ms per line; each build takes the first away and logs it as its fastest tactic. The "plan" is a JSON text that records what was set.
+HWC_FAKE_TACTICS = a file with one time in ms per line; each build takes the first away and logs it as its fastest
+tactic. The "plan" is a JSON text that records what was set.
 """
 
 import enum
