@@ -5,8 +5,8 @@ the network's default device is the GPU and each planned layer is asked about an
 GPU, and the note says how much of the plan that is. Without one the default device is the DLA, as trtexec does it, and
 the first layer that is refused refuses the build, before the builder spends minutes on it.
 
-Limit: `can_run_on_DLA` asks about one layer; the DLA compiler may still refuse a whole loadable, and the builder's log
-tells. Which device a layer of the engine got is read back from the engine, not from here.
+Limit: `can_run_on_DLA` asks about one layer; the DLA compiler may still refuse a whole loadable. What the engine has on
+the DLA in the end is read back from the build log (tensorrt_read_back.py), not from here.
 Source: IBuilderConfig in NvInfer.h and python/src/infer/pyCore.cpp of TensorRT's tags 8.2.1 to 11.1.
 
 This file is part of the device half: Python 3.8, standard library only; the module is an argument.

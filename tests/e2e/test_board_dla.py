@@ -76,6 +76,7 @@ def test_the_board_follows_the_plan(bundle, board):
         "DLA_MANAGED_SRAM": 1 << 20, "DLA_LOCAL_DRAM": 1 << 30, "DLA_GLOBAL_DRAM": 512 << 20,
     }  # fmt: skip
     assert "DLA core 1: 6 of 6 planned layers, 1 of the network's layers on the GPU" in built["notes"]
+    assert "the build log names 1 loadables on the DLA: 'stem...pool'" in built["notes"]
     manifest = read_bundle(bundle)
     assert "dla_plan.json" in manifest.files and dict(manifest.engine.key.options)["dla_plan"] == "dla_plan.json"
     assert "decompose_hardswish" in [step.name for step in manifest.steps if step.rewrites]

@@ -200,6 +200,7 @@ class Builder(Strict):
             monitor.step_complete("Building Engine", 0)
             monitor.phase_finish("Building Engine")
         self._log_tactics(network)
+        self._log_devices(network, config)
         return json.dumps(self._record(network, config)).encode()
 
     def _fault(self, network, config):
@@ -255,6 +256,18 @@ class Builder(Strict):
                   [_border(t, "OUTPUT", network) for t in network._outputs],
             "layers": _layers(network, flags), "model": network._model,
         }  # fmt: skip
+
+    def _log_devices(self, network, config):
+        """One loadable for each run of layers on the DLA, in the words of the real builder's log."""
+        default, runs, before = getattr(config, "_default_device_type", None), [], "GPU"
+        for layer in network._layers:
+            device = config._devices.get(layer.name, default.name if default is not None else "GPU")
+            if device == "DLA":
+                runs = [*runs, [layer.name]] if before != "DLA" else [*runs[:-1], [*runs[-1], layer.name]]
+            before = device
+        for run in runs:
+            name = run[0] if len(run) == 1 else f"{run[0]}...{run[-1]}"
+            self._logger.log(ILogger.INFO, f"[DlaLayer] {{ForeignNode[{name}]}}")
 
     def _log_tactics(self, network):
         path = os.environ.get("HWC_FAKE_TACTICS", "")
