@@ -190,7 +190,7 @@ def _refuse_files(options: Mapping[str, str], target: Target) -> None:
         raise TargetError(
             f"the engine of {target.name} is built on the target, which cannot read files of this machine",
             got=", ".join(f"{name}={options[name]}" for name in named),
-            do="put them into the bundle, and name them to the build on the board",
+            do=f"name them on the board: python3 {ZIPAPP} build BUNDLE --engine-option {named[0]}=FILE",
         )
 
 
