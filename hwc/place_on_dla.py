@@ -16,6 +16,7 @@ layer that may run on DLA is likely to, and only the board's TensorRT can tell.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from hwc.engines.base import Progress
 from hwc.engines.tensorrt_options import read_options
 from hwc.errors import TargetError, UsageError
 from hwc.inspect_dla import rewrite_for_dla
-from hwc.optimize import Optimized, read_optimized, target_key, write_optimized
+from hwc.optimize import EXPECTED, Optimized, read_optimized, target_key, write_optimized
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:
@@ -168,13 +169,10 @@ class DlaPlacement:
         return dataclasses.replace(engine, key=key, notes=notes), model, left
 
     def _rewrite_into(self, folder: Path, optimized: Optimized, progress: Progress) -> None:
-        import shutil
-
         import onnx_ir as ir
 
         from hwc.graph.save import save_model
         from hwc.graph.text import digest_model
-        from hwc.optimize import EXPECTED
         from hwc.passes.base import PassContext
         from hwc.passes.pipeline import GROUPING, run_passes
 
