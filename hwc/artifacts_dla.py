@@ -2,10 +2,11 @@
 
 `dla_plan.json` is a `DlaPlan` as `to_json` writes it. A builder reads it so:
 
-    default device GPU; GPU fallback allowed; DLA core `core`
-    for each TensorRT layer whose name is in `plan.dla_layers`:
-        ask config.can_run_on_DLA(layer); if yes set_device_type(layer, DLA), else report it and leave it on the GPU
-    layers of other names (constants, shuffles that the parser makes) stay on the GPU
+    objective "all": default device DLA, no fallback; one layer that TensorRT refuses refuses the build
+    others: default device GPU; GPU fallback allowed
+        for each TensorRT layer whose name is in `plan.dla_layers`:
+            ask config.can_run_on_DLA(layer); if yes set_device_type(layer, DLA), else report it and leave it on the GPU
+        layers of other names (constants, shuffles that the parser makes) stay on the GPU
 
 Layer names are those of the ONNX nodes, which TensorRT's parser gives to the layers that it makes of them.
 `model_digest` is that of the graph beside the plan: a plan for another graph is refused by `check_plan`.
@@ -52,7 +53,7 @@ class DlaPlan:
     generation: str
     tensorrt: str
     precision: str  # "fp16" or "int8"
-    objective: str  # "latency" or "offload"
+    objective: str  # "latency", "offload" or "all"
     core: int
     model_digest: str
     loadables: Tuple[DlaLoadable, ...]
@@ -80,14 +81,17 @@ def write_dla_plan(folder: Path, plan: DlaPlan) -> Path:
 
 
 def read_dla_plan(folder: Path) -> Optional[DlaPlan]:
-    """The plan in that folder, None if there is none.
+    """The plan in that folder, None if there is none; errors as `load_dla_plan`."""
+    path = folder / DLA_PLAN
+    return load_dla_plan(path) if path.is_file() else None
+
+
+def load_dla_plan(path: Path) -> DlaPlan:
+    """The plan in that file.
 
     Raises:
         UsageError: the file is no plan, is of another version, or lists a layer twice.
     """
-    path = folder / DLA_PLAN
-    if not path.is_file():
-        return None
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ from hwc.capture import FEEDS, MODEL, Captured
 from hwc.compare import compare_outputs, tolerance_of
 from hwc.engines import base as engines
 from hwc.engines.base import Progress
-from hwc.engines.tensorrt_options import FILES, key_parts
+from hwc.engines.tensorrt_options import FILES, key_parts, read_options
 from hwc.errors import EngineError, TargetError
 from hwc.limit_workspace import limit_workspace
 from hwc.optimize import EXPECTED, Optimized, narrow_plain, target_key
@@ -52,7 +52,7 @@ def build_engine(
         EngineError: the build failed, or the engine gives other outputs than the captured graph.
     """
     key = _key(optimized.digest, optimized.precision, target, backend, options, threads)
-    if backend == "tensorrt" and not _can_build_here(backend):
+    if is_deferred(backend):
         _refuse_files(options, target)
         return Built(optimized.folder, defer(optimized, key, target)), False
     step = key_of(to_json(key), target_key(target), own_source_digest(), installed_versions())
@@ -100,7 +100,8 @@ def defer(optimized: Optimized, key: BuildKey, target: Target) -> Engine:
     """The record of an engine that the board builds from the bundle, with the options that its builder is to get."""
     options, notes = dict(key.options), []
     limit = limit_workspace(optimized.folder / MODEL, optimized.inputs, target)
-    if limit is not None and "workspace_bytes" not in options:
+    asked = dict(read_options({name: value for name, value in options.items() if name != "threads"}).pools)
+    if limit is not None and "workspace" not in asked:
         options["workspace_bytes"] = str(limit.size_bytes)
         notes.append(f"workspace_bytes: {limit.why}")
     # The version that is installed here, if any, will not build it.
@@ -189,11 +190,12 @@ def _refuse_files(options: Mapping[str, str], target: Target) -> None:
         raise TargetError(
             f"the engine of {target.name} is built on the target, which cannot read files of this machine",
             got=", ".join(f"{name}={options[name]}" for name in named),
-            do="put them into the bundle, and name them to the build on the board",
+            do=f"name them on the board: python3 {ZIPAPP} build BUNDLE --engine-option {named[0]}=FILE",
         )
 
 
-def _can_build_here(backend: str) -> bool:
+def is_deferred(backend: str) -> bool:
+    """Whether the engine is built on the board: this machine has no TensorRT, or no GPU for it."""
     from hwc.engines.tensorrt import has_cuda_gpu
 
-    return backend in dict(installed_versions()) and has_cuda_gpu()
+    return backend == "tensorrt" and not (backend in dict(installed_versions()) and has_cuda_gpu())

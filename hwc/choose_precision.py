@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwc.artifacts import Attempt, Ledger, Target
+from hwc.artifacts import Attempt, Ledger, QuantTable, Target
 from hwc.build import Built
 from hwc.engines.base import Progress
 from hwc.errors import AccuracyError, TargetError, UsageError
@@ -51,11 +51,14 @@ from hwc.serialize import from_json, to_json
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from hwc.calibrate.dataset import Dataset
 
 CACHE, FLOAT_MODEL = "calib.cache", "model.float.onnx"
 # Of the limit, on calibration samples: a search that just reaches the limit there has one chance in two of passing.
-_SEARCH_LIMITS = (0.5, 0.0)
+# None of them is 0: by a metric of its own outputs (cosine) integers always lose something, and no search would end.
+_SEARCH_LIMITS = (0.5, 0.2, 0.05)
 _LOOK_EVERY = 50  # samples between two looks at whether the answer is plain already
 _KEPT = 200  # calibration samples that a search may look at; they are held in memory
 
@@ -166,12 +169,17 @@ def choose_precision(request: PrecisionRequest, *, store: Store, progress: Progr
     return Chosen(placed, request.build(placed), ledger, calibrated, request.rest), kept is not None
 
 
-def write_quantization(chosen: Chosen, target: Target, folder: Path) -> dict[str, str]:
+def write_quantization(
+    chosen: Chosen, target: Target, folder: Path, tie: Callable[[ir.Model, QuantTable], QuantTable] | None = None
+) -> dict[str, str]:
     """What a bundle carries beside its engine: the ledger, the table, and for TensorRT up to 10 the other dialect.
 
     The calibration cache belongs to model.float.onnx, whose weights lie on the grid, so that TensorRT's own choice of
     weight scales gives the same integers as the Q/DQ graph. A layer that was put back keeps its weights there, and what
     it alone reads has no line in the cache: without a scale TensorRT computes in floats.
+
+    Args:
+        tie: makes scales of the float graph equal where the device needs it, before the cache is written.
 
     Returns:
         The files of that other dialect under "model" and "calibration_cache"; empty where there is none.
@@ -191,8 +199,10 @@ def write_quantization(chosen: Chosen, target: Target, folder: Path) -> dict[str
         plan = chosen.calibrated.plan.replace(high=frozenset(kept.high if kept else ()))
         points = drop_high(plan.model, plan.points, plan.groups, plan.high)
         read = dataclasses.replace(table, tensors={point.tensor: table.tensors[point.tensor] for point in points})
+        model = put_on_grid(plan)
+        read = tie(model, read) if tie is not None else read
         (folder / CACHE).write_text(write_cache(read, target), encoding="utf-8")
-        save_model(put_on_grid(plan), folder / FLOAT_MODEL)
+        save_model(model, folder / FLOAT_MODEL)
         return {"model": FLOAT_MODEL, "calibration_cache": CACHE}
     return {}
 

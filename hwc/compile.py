@@ -32,7 +32,8 @@ from hwc.equip_bundle import equip_bundle
 from hwc.errors import AccuracyError, UsageError
 from hwc.explain import ledger_beside
 from hwc.frontend.input_shapes import InputShapes
-from hwc.optimize import Normalization, OptimizeOptions, check_precision, optimize_model, target_key
+from hwc.optimize import Normalization, Optimized, OptimizeOptions, check_precision, optimize_model, target_key
+from hwc.place_on_dla import DlaPlacement, read_choice
 from hwc.quantize import CalibrationOptions
 from hwc.serialize import from_json, to_json
 from hwc.sessions import staged_file
@@ -63,6 +64,7 @@ class CompileRequest:
     command: tuple[str, ...] = ()
     calibration: CalibrationOptions | None = None
     guard: GuardOptions = field(default_factory=GuardOptions)
+    dla_objective: str = ""
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -93,6 +95,7 @@ def compile_model(
     target = resolve_target(request.target, store)
     backend = request.engine or target.engine
     reused: list[str] = []
+    dla = _dla_placement(request, target, backend)
 
     progress("capturing the model", 0.0)
     captured, was_kept = capture_model(request.model, request.shapes, store=store)
@@ -102,14 +105,13 @@ def compile_model(
     how = (target, backend, dict(request.engine_options), request.threads)
     chosen: Chosen | None = None
     if request.calibration is None:
-        options = OptimizeOptions(request.precision, backend, request.without_passes, request.normalization)
-        optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
+        optimized, was_kept = _optimize(request, captured, request.precision, how[:2], dla, store, progress)
         reused += ["optimize"] * was_kept
         progress("building the engine", 0.5)
         built, was_kept = build_engine(optimized, *how, store=store, progress=progress)
         reused += ["build"] * was_kept
     else:
-        chosen, kept = _choose(request, captured, target, backend, store, progress)
+        chosen, kept = _choose(request, captured, target, backend, dla, store, progress)
         optimized, built = chosen.optimized, chosen.built
         reused += kept
     plain = None
@@ -123,9 +125,13 @@ def compile_model(
         for name in {MODEL, *optimized.extra_files, *built.engine.files}:
             source = built.folder if (built.folder / name).is_file() else optimized.folder
             shutil.copyfile(source / name, stage / name)
-        implicit = write_quantization(chosen, target, stage) if chosen is not None else {}
+        tie = dla.tie if dla is not None else None
+        implicit = write_quantization(chosen, target, stage, tie) if chosen is not None else {}
+        engine, model = built.engine, MODEL
+        if dla is not None:
+            engine, model, implicit = dla.place(stage, optimized, engine, implicit)
         rest = chosen.rest if chosen is not None else optimized.precision
-        notes = equip_bundle(stage, built.engine, optimized, rest=rest, implicit=implicit)
+        notes = equip_bundle(stage, engine, optimized, rest=rest, implicit=implicit, model=model)
         bundle = Bundle(
             schema=SCHEMA,
             name=captured.name,
@@ -135,13 +141,13 @@ def compile_model(
             outputs=optimized.outputs,
             steps=optimized.steps,
             groups=optimized.groups,
-            engine=built.engine,
+            engine=engine,
             files=hash_files(stage),
             versions={"hwc": hwc.__version__, **{k: v for k, v in installed_versions() if k in _VERSIONS}},
             command=request.command,
             source=captured.source,
             plain=plain,
-            notes=(*captured.notes, *optimized.notes, *notes),
+            notes=(*captured.notes, *optimized.notes, *(dla.notes if dla is not None else ()), *notes),
         )
         write_manifest(stage, bundle)
     ledger_beside(request.out).unlink(missing_ok=True)  # of an earlier refusal, which this bundle has settled
@@ -149,9 +155,33 @@ def compile_model(
     return bundle, tuple(reused)
 
 
+def _dla_placement(request: CompileRequest, target: Target, backend: str) -> DlaPlacement | None:
+    """How the engine gets onto a DLA core; None where none was asked."""
+    choice = read_choice(request.engine_options, request.dla_objective, target, backend, request.precision)
+    precision = "fp16" if request.calibration is None else "int8"
+    return None if choice is None else DlaPlacement(choice, target, precision)
+
+
+def _optimize(
+    request: CompileRequest, captured: Captured, precision: str, where: tuple[Target, str], dla: DlaPlacement | None,
+    store: Store, progress: Progress,
+) -> tuple[Optimized, bool]:  # fmt: skip
+    """The optimized graph, for a DLA rewritten too, and whether it came from the cache."""
+    target, backend = where
+    options = OptimizeOptions(
+        precision, backend, request.without_passes, request.normalization, by_flag=dla is not None
+    )
+    optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
+    if dla is None:
+        return optimized, was_kept
+    rewritten, was_rewritten = dla.rewrite(optimized, store=store, progress=progress)
+    return rewritten, was_kept and was_rewritten
+
+
 def _choose(
-    request: CompileRequest, captured: Captured, target: Target, backend: str, store: Store, progress: Progress
-) -> tuple[Chosen, list[str]]:
+    request: CompileRequest, captured: Captured, target: Target, backend: str, dla: DlaPlacement | None, store: Store,
+    progress: Progress,
+) -> tuple[Chosen, list[str]]:  # fmt: skip
     """What keeps the accuracy and is not slower; and the names of the steps that were reused.
 
     Raises:
@@ -160,9 +190,9 @@ def _choose(
     assert request.calibration is not None
     reused: list[str] = []
     graphs = []
-    for precision in ("fp32", "auto") if request.precision == "auto" else ("fp32",):
-        options = OptimizeOptions(precision, backend, request.without_passes, request.normalization)
-        optimized, was_kept = optimize_model(captured, target, options, store=store, progress=progress)
+    # On a DLA what has no INT8 scale computes in FP16, so that has to be judged too.
+    for precision in ("fp32", "auto") if request.precision == "auto" or dla is not None else ("fp32",):
+        optimized, was_kept = _optimize(request, captured, precision, (target, backend), dla, store, progress)
         reused += ["optimize"] * (was_kept and "optimize" not in reused)
         graphs.append(optimized)
     how = (target, backend, dict(request.engine_options), request.threads)

@@ -24,6 +24,7 @@ import numpy as np
 
 from hwc.array_file import load_arrays
 from hwc.artifacts import BuildKey, Bundle, Engine, Fact
+from hwc.artifacts_dla import check_plan, load_dla_plan
 from hwc.board_request import BoardRequest, read_request
 from hwc.bundle import read_bundle, verify_bundle
 from hwc.compare import compare_outputs, tolerance_of
@@ -99,6 +100,9 @@ def prepare(folder: Path, facts: Mapping[str, Fact], choice: Optional[Choice] = 
     strange = [name for name in names if name not in bundle.files]
     if strange:
         raise UsageError(f"the build needs '{strange[0]}', which the manifest does not list", do="compile again")
+    if options.get("dla_plan"):
+        check_plan(load_dla_plan(folder / options["dla_plan"]), target=bundle.target.name,
+                   model_digest=bundle.engine.key.model_digest)  # fmt: skip
     wanted = Wanted(
         model=hashlib.sha256("\n".join(bundle.files[name] for name in names).encode()).hexdigest(),
         precision=request.precision,

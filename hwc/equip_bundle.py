@@ -23,13 +23,14 @@ CHECK_FEEDS, CHECK_EXPECTED = "check.feeds.npz", "check.expected.npz"
 
 
 def equip_bundle(
-    stage: Path, engine: Engine, optimized: Optimized, *, rest: str, implicit: Mapping[str, str]
+    stage: Path, engine: Engine, optimized: Optimized, *, rest: str, implicit: Mapping[str, str], model: str = MODEL
 ) -> tuple[str, ...]:
     """Writes the files into `stage` where the engine is one that a board builds; notes for the manifest.
 
     Args:
         rest: the precision of layers without integers in an INT8 graph.
         implicit: the files of the second INT8 dialect, if there is one (see `BoardRequest`).
+        model: the file in `stage` that the board builds from.
     """
     if engine.backend not in ENGINES:
         return ()
@@ -43,17 +44,17 @@ def equip_bundle(
         arrays = {}
         notes = (f"{size / 1e6:.0f} MB of example inputs and outputs stay here: the board cannot verify its engine",)
     # Their digests are in the key and their names are not: they lie on this machine.
-    elsewhere = [name for name in FILES if name in dict(engine.key.options)]
+    options = {name: value for name, value in engine.key.options if name != "threads"}  # of the CPU's engines
+    elsewhere = [name for name in FILES if name in options and not (stage / options[name]).is_file()]
     if elsewhere:
         notes += (f"built with files of this machine ({', '.join(elsewhere)}), which a board does not get from here",)
-    reasons = [note for note in engine.notes if note.startswith("workspace_bytes: ")]
+    reasons = [note for note in engine.notes if note.split(": ", 1)[0] in options]
     request = BoardRequest(
         engine=engine.backend,
-        model=MODEL,
+        model=model,
         precision=rest if optimized.precision == "int8" else optimized.precision,
         tolerance="int8" if _is_quantized(stage / MODEL) else optimized.precision,
-        # `threads` is of the CPU's engines.
-        options={name: value for name, value in engine.key.options if name not in ("threads", *elsewhere)},
+        options={name: value for name, value in options.items() if name not in elsewhere},
         why=dict(note.split(": ", 1) for note in reasons),
         implicit=implicit,
         feeds=CHECK_FEEDS if arrays else "",

@@ -58,6 +58,7 @@ class OptimizeOptions:
     backend: str
     without_passes: tuple[str, ...] = ()
     normalization: tuple[Normalization, ...] = ()
+    by_flag: bool = False  # the precision is the builder's flag also where a graph could carry it, as for a DLA
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -187,7 +188,7 @@ def _optimize(captured: Captured, target: Target, options: OptimizeOptions, fold
             else "use --precision auto or fp32",
         )
     # A weakly typed TensorRT is told the precision by a flag and gets the FP32 graph that was judged in both forms.
-    if precision != "fp32" and not is_strongly_typed(target, options.backend):
+    if precision != "fp32" and (options.by_flag or not is_strongly_typed(target, options.backend)):
         save_model(full, folder / MODEL)
         graph, more = full, empty
     grouped = PassContext(target=target, precision=precision)

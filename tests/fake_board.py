@@ -120,7 +120,7 @@ class FakeBackend:
         self.failure: BaseException | None = None
 
     def build(self, request: Any) -> Engine:
-        known = {"workspace_bytes", "builds", "calibration_cache", "dla_core", "dynamic_plugins"}
+        known = {"workspace_bytes", "builds", "calibration_cache", "dla_core", "dla_plan", "dynamic_plugins"}
         unknown = set(request.options) - known
         if unknown:
             raise UsageError("the fake engine has no such option", got=", ".join(sorted(unknown)))

@@ -138,7 +138,7 @@ def misprepared(case):
 
 def test_wrong_preprocessing_is_named_and_auto_rolls_back_to_floats(case, misprepared):
     found, _ = choose(case, "auto", **misprepared)
-    assert told(found.ledger)[0] == ("int8", "rolled back") and found.ledger.kept.precision == "fp32"
+    assert told(found.ledger)[0] == ("int8", "rolled back") and found.ledger.kept.precision == case.floating.precision
     assert {outcome for _, outcome in told(found.ledger)[:-1]} == {"rolled back"}
     assert found.ledger.attempts[0].verdict.decision == "failed" and found.calibrated is None
     assert "nothing in INT8 may ship" in found.ledger.kept.reason
@@ -172,13 +172,15 @@ def test_a_guard_that_means_nothing_is_refused(wrong):
 # Which of the two is the faster.
 
 
-@pytest.mark.parametrize(("wins", "kept"), [(True, "int8"), (False, "fp32")])
+@pytest.mark.parametrize(("wins", "kept"), [(True, "int8"), (False, "float")])
 def test_auto_keeps_the_faster(case, chosen, monkeypatch, wins, kept):
+    narrow = case.floating.precision  # BF16 where this CPU computes in it, else FP32
+    kept = narrow if kept == "float" else kept
     monkeypatch.setattr(choosing, "measure_candidates", lambda a, b, feeds: (wins, f"because {wins}", (1.5, 2.5)))
     request = dataclasses.replace(case.request("auto"), engine_key=f"auto {wins}")
     found, _ = choose_precision(request, store=case.store, progress=no_progress)
     integer, floating = found.ledger.attempts
-    assert (integer.name, floating.name, found.ledger.kept.name) == ("int8", "fp32", kept)
+    assert (integer.name, floating.name, found.ledger.kept.name) == ("int8", narrow, kept)
     assert (integer.latency_ms, floating.latency_ms) == (1.5, 2.5)
     assert all(attempt.reason.endswith(f"because {wins}") for attempt in found.ledger.attempts)
     assert (found.calibrated is not None) == wins and found.optimized.precision == kept

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hwc import deploy
+from hwc.artifacts_dla import DLA_PLAN, DlaPlan, write_dla_plan
 from hwc.board_request import REQUEST
 from hwc.bundle import MANIFEST
 from hwc.deploy import Choice, build, judge, open_built, prepare, require_fit
@@ -188,6 +189,21 @@ def test_the_second_dialect_and_more_options_are_engines_of_their_own(tmp_path, 
     assert {change.field for change in report.changes} == {"model", "options"}
     assert "calib.cache" not in str(report.changes), "a name is not what decides an engine"
     assert build_here(bundle, store, choice=Choice("implicit", {"dla_core": "0"})).reused
+
+
+def test_a_dla_plan_for_another_target_or_graph_is_refused(tmp_path, store, backend):
+    (tmp_path / "dla").mkdir()
+    plan = DlaPlan(1, "test-xavier", "1.0", "8.5.2", "fp16", "all", 0, "0" * 64, (), 4, (), 0, 1.0, 1.0, 1.0)
+    other = ({"target": "agx-orin"}, "another target"), ({"model_digest": "1"}, "another graph")
+    for change, words in (({}, ""), *other):
+        write_dla_plan(tmp_path / "dla", dataclasses.replace(plan, **change))
+        folder = write_bundle(tmp_path / "dla", options={"dla_core": "0", "dla_plan": DLA_PLAN})
+        if words:
+            with pytest.raises(UsageError, match=words):
+                prepare(folder, xavier_facts())
+        else:
+            build_here(folder, store)
+            assert backend.requests[-1].options["dla_plan"] == DLA_PLAN
 
 
 def test_a_dialect_that_is_not_there_is_refused(bundle):

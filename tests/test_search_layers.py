@@ -61,8 +61,10 @@ def test_finished_trials_are_not_made_again(plan, full, baseline, samples, tmp_p
     first = search(plan, full, baseline, samples, tmp_path)
     monkeypatch.setattr(search_layers, "open_plan", None)
     assert search(plan, full, baseline, samples, tmp_path) == first
+    # Another limit asks about the same sets of layers, and what they lose is known.
+    assert search(plan, full, baseline, samples, tmp_path, limit=6.0).groups == first.groups
     with pytest.raises(TypeError):  # another question is another search
-        search(plan, full, baseline, samples, tmp_path, limit=6.0)
+        search(plan, full, baseline, samples, tmp_path, key="other")
 
 
 def test_no_set_helps_where_even_floats_are_over_the_limit(plan, full, baseline, samples, tmp_path):

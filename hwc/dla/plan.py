@@ -1,10 +1,11 @@
 """Plans a network for one DLA core: judges layers, puts a price on both sides, chooses the cut, names the loadables.
 
-Two objectives:
+Three objectives:
 
 * "latency": the least estimated time of one inference, GPU and DLA one after the other
 * "offload": the least estimated time that the GPU is busy, reformats included; of equal plans the one that is faster on
   DLA. This is for a GPU that has other work: DLA is slower, but it is another engine.
+* "all": every layer that may run there, whatever it costs; the limit of loadables is not looked at
 
 Limit: all times are estimates; whether a layer really runs on DLA is TensorRT's word on the board (canRunOnDLA).
 """
@@ -35,7 +36,7 @@ from hwc.errors import UsageError
 from hwc.graph.model import constant_array
 from hwc.graph.text import digest_model
 
-OBJECTIVES = ("latency", "offload")
+OBJECTIVES = ("latency", "offload", "all")
 _PICOSECONDS = 1e12
 _DLA_WEIGHT = 1e-3  # of DLA time under "offload": small enough to break ties alone
 
@@ -84,7 +85,7 @@ def explain_dla(
         UsageError: no such precision, objective or core.
     """
     if objective not in OBJECTIVES:
-        raise UsageError("no such objective", expected=" or ".join(OBJECTIVES), got=objective)
+        raise UsageError("no such objective", expected=", ".join(OBJECTIVES), got=objective)
     board = open_board(target, precision, tensorrt=tensorrt, table=table)
     if not 0 <= core < board.number("dla.count"):
         raise UsageError(
@@ -94,10 +95,10 @@ def explain_dla(
     legal = {verdict.node: verdict.is_legal for verdict in verdicts}
     units = form_units([node for node in model.graph if str(node.name) in legal], legal)
     time = _pose(units, board, _latency_prices)
-    problem = time if objective == "latency" else _pose(units, board, _offload_prices)
-    labels = choose_cut(problem, board.loadable_limit)
-    loadables = find_loadables(time, labels)
+    problem = _pose(units, board, _offload_prices) if objective == "offload" else time
     everywhere = tuple(unit.is_legal for unit in units)
+    labels = everywhere if objective == "all" else choose_cut(problem, board.loadable_limit)
+    loadables = find_loadables(time, labels)
     plan = DlaPlan(
         schema=SCHEMA, target=target.name, generation=board.generation, tensorrt=board.tensorrt, precision=precision,
         objective=objective, core=core, model_digest=digest_model(model),

@@ -27,6 +27,7 @@ from hwc.engines.base import BuildRequest, Progress, Session
 from hwc.engines.files import require_files, staging
 from hwc.engines.inspect import count_precisions, require_precision
 from hwc.engines.tensorrt_child import LAYERS, LOG, PLAN
+from hwc.engines.tensorrt_dla import require_dla
 from hwc.engines.tensorrt_options import Options, read_options
 from hwc.engines.tensorrt_place import REQUEST, place_request
 from hwc.engines.tensorrt_rank import choose_best
@@ -65,6 +66,8 @@ def build_with(module: str, request: BuildRequest) -> Engine:
             do=f"use the {request.target.engine} engine",
         )
     capability = _compute_capability(request) if module == "tensorrt_rtx" else ""
+    if "dla_core" in request.options:
+        require_dla(request.target, request.key.runtime)
     tool = trtexec.choose_driver(module, options.driver)
     started = time.monotonic()
     placed = place_request(module, request, options, capability)

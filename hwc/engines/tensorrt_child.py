@@ -28,6 +28,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
 from hwc.engines import tensorrt_builder as steps
 from hwc.engines.files import external_files
 from hwc.engines.tensorrt_configure import configure, load_plugins, make_runtime, serialize_plugins
+from hwc.engines.tensorrt_dla import place_layers
 from hwc.engines.tensorrt_forecast import Forecast, Record, add_record, forecast, read_history
 from hwc.engines.tensorrt_int8 import set_scales
 from hwc.engines.tensorrt_options import Options, read_options
@@ -104,6 +105,7 @@ def build_plan(
     serialize_plugins(trt, config, options, folder)
     scales = set_scales(trt, network, config, options, folder) if options.has_calibration else None
     notes += [scales.note] if scales is not None else []
+    notes += place_layers(trt, network, config, options, folder)
     profiles = steps.add_profiles(builder, config, network, request["inputs"], options.extra_profiles)
     notes += [f"{profiles} optimization profiles, each with kernels of its own"] if profiles > 1 else []
     cache = None

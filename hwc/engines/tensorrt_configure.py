@@ -176,7 +176,10 @@ def _use_dla(trt: Any, builder: Any, config: Any, options: Options, precision: s
         )  # fmt: skip
     if precision != "fp16" and not has_int8:
         raise UsageError("the DLA computes in FP16 or INT8 only", got=precision, do="compile with --fp16 or --int8")
-    config.default_device_type, config.DLA_core = trt.DeviceType.DLA, core
+    # With a plan and a fallback, only the plan's layers are moved (tensorrt_dla.py).
+    is_planned = bool(options.named("dla_plan")) and options.has_flag("gpu_fallback")
+    config.default_device_type = trt.DeviceType.GPU if is_planned else trt.DeviceType.DLA
+    config.DLA_core = core
 
 
 def _set_hardware_compatibility(trt: Any, config: Any, level: str, notes: List[str]) -> None:

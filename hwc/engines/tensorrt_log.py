@@ -17,6 +17,8 @@ A builder that measures kernels (TensorRT, not TensorRT for RTX) names a layer a
 
 from 10 on in one line "stem/conv (CaskConvolution[0x80000009]) profiling completed in 0.1 seconds. Fastest Tactic: ..".
 
+Where it drives a DLA it lists each loadable of the engine as "[DlaLayer] {ForeignNode[first layer...last layer]}".
+
 What counts as a kernel: every layer but the bookkeeping of `NO_KERNELS`. By this rule, plain exports of ONNX's
 light ResNet-50, Inception-v1 and DenseNet-121 built for SM86 have 71, 98 and 199 kernels (TensorRT for RTX
 1.7.1). Kernels that only fill a constant (no inputs, no constants) count, for they run; `count_fills` tells how many.
@@ -56,6 +58,7 @@ _LINE = re.compile(
     r"Constants: \[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?)"
     r"(?:, StreamId: .*?)?, Metadata: (?P<metadata>.*)$"
 )
+_DLA_LAYER = re.compile(r"\[DlaLayer\] \{ForeignNode\[(.+)\]\}")
 _DATATYPE = re.compile(r"Datatype: (\w+)")
 _RUNNERS = (
     re.compile(r"Timing Runner: (?P<name>\S.*?) \(\w+(?:\[0x[0-9a-f]+\])?\)\s*$"),
@@ -164,6 +167,11 @@ def kernels_from_layers(layers: Sequence[Layer]) -> Tuple[Kernel, ...]:
 def count_fills(layers: Sequence[Layer]) -> int:
     """Kernels that read nothing: they write a constant at every inference, which folding would save."""
     return sum(not layer.inputs and not layer.constants for layer in layers if layer.kind.lower() not in NO_KERNELS)
+
+
+def dla_loadables_from_log(text: str) -> Tuple[str, ...]:
+    """The loadables that the builder put on the DLA, as it names them: "Conv_0...Relu_9"; empty where it names none."""
+    return tuple(_DLA_LAYER.findall(text))
 
 
 def memory_from_log(text: str) -> Dict[str, Optional[int]]:

@@ -12,6 +12,7 @@ no machine's folders, except files, which are copied beside the model and then n
     extra_profiles=PROFILE;...      more optimization profiles after the first; PROFILE is x:MINxOPTxMAX as
                                     `x:1x3x8x8/2x3x8x8/4x3x8x8,y:...`, one size for all three as `x:8x3x8x8`
     calibration_cache=FILE, dynamic_ranges=FILE    INT8 without Q/DQ, up to TensorRT 10
+    dla_plan=FILE                   which layers run on dla_core (hwc/artifacts_dla.py); without it, all that may
     timing_cache=FILE|none          read and written instead of the one in the cache folder; not part of the BuildKey
     static_plugins=FILE,..., dynamic_plugins=FILE,...    libraries with operators; dynamic ones go into the plan
     builds=K                        build K times and keep the best
@@ -66,7 +67,7 @@ WORDS = {
     "driver": ("auto", "python", "trtexec"),
     "hardware_compatibility": ("none", "ampere_plus", "same_compute_capability"),
 }
-FILES = ("calibration_cache", "dynamic_ranges", "static_plugins", "dynamic_plugins")
+FILES = ("calibration_cache", "dynamic_ranges", "dla_plan", "static_plugins", "dynamic_plugins")
 TEXTS = ("memory_pools", "tactic_sources", "extra_profiles", "timing_cache", *FILES)
 _SMALLEST = {"builds": 1, "avg_timing_iterations": 1}
 _LARGEST = {"builder_optimization_level": 5, "builds": 100}
@@ -122,6 +123,8 @@ def read_options(options: Mapping[str, str]) -> Options:
     files = {name: tuple(part for part in options[name].split(",") if part) for name in FILES if name in options}
     if len(files.get("calibration_cache", ())) > 1 or len(files.get("dynamic_ranges", ())) > 1:
         raise UsageError("INT8 scales come from one file", got=repr(files))
+    if "dla_plan" in files and (len(files["dla_plan"]) > 1 or "dla_core" not in options):
+        raise UsageError("a DLA plan is one file, for one DLA core", do="give dla_core=0 with it")
     if "calibration_cache" in files and "dynamic_ranges" in files:
         raise UsageError("INT8 scales come from a calibration cache or from dynamic ranges, not from both")
     if "gpu_fallback" in options and "dla_core" not in options:

@@ -17,6 +17,7 @@ from hwc.engines.inspect import check_precision
 from hwc.engines.tensorrt_child import LAYERS, LOG, PLAN
 from hwc.engines.tensorrt_log import (
     count_fills,
+    dla_loadables_from_log,
     kernels_from_layers,
     layers_from_inspector,
     layers_from_log,
@@ -71,6 +72,10 @@ def read_back(folder: Path, request: BuildRequest, result: Dict[str, Any]) -> Re
         f"{len(layers) - len(kernels)} layers are bookkeeping (signal, wait, shape_call, NoOp)",
         f"{count_fills(layers)} of {len(kernels)} kernels only fill a constant",
     ]
+    if "dla_core" in request.options:
+        parts = dla_loadables_from_log(log)
+        shown = ", ".join(f"'{part}'" for part in parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+        notes.append(f"the build log names {len(parts)} loadables on the DLA" + (f": {shown}" if parts else ""))
     return ReadBack(
         folder=folder,
         kernels=kernels,

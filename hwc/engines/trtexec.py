@@ -147,6 +147,11 @@ def trtexec_arguments(
             got="extra_profiles" if options.extra_profiles else "dynamic_ranges",
             do="install TensorRT's Python module on this board",
         )
+    if options.named("dla_plan"):
+        raise TargetError(
+            "trtexec cannot be asked which layers the DLA takes, so it builds by no DLA plan",
+            do="sudo apt-get install python3-libnvinfer on this board",
+        )
     _add_types(add, flags, request, options, content)
     _add_pools(add, flags, options)
     for name in _NUMBER_NAMES:

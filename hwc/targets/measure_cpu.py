@@ -1,7 +1,10 @@
 """Times a matrix product and a memory copy, for the two numbers of a CPU that no file states.
 
 Each answer is the best of the repetitions that fit its time box: the fastest run is the one least disturbed, and a
-roofline is an upper edge. Part of `probe`; nothing else of `hwc` measures a machine without an engine.
+roofline is an upper edge. On a loaded machine a product over all threads waits for the thread that has no core, and was
+seen a hundred times too slow; so the product is also timed on one thread, in runs of microseconds that fit between two
+interruptions, and what all cores would do at that rate is a lower edge.
+Part of `probe`; nothing else of `hwc` measures a machine without an engine.
 Limit: numpy's BLAS sets what the product reaches, and a copy cannot show more than the threads it was given.
 """
 
@@ -13,10 +16,34 @@ from typing import Any, Tuple
 
 BOX_SECONDS = 0.15
 MIN_RUNS = 3
+SMALL = 64  # OpenBLAS uses one thread up to here
 
 
-def measure_sgemm() -> Tuple[float, str]:
-    """(GFLOPS, how it was measured) of square float32 products; n is picked so that one takes about 10 ms."""
+def measure_sgemm(cores: int) -> Tuple[float, str]:
+    """(GFLOPS, how it was measured) of square float32 products over all threads, or of small ones times `cores`."""
+    together, how = _measure_large()
+    alone, how_alone = _measure_small(cores)
+    if together >= alone:
+        return together, how
+    return alone, f"{how_alone}; {how} reached {together:g} GFLOPS only, so the machine was busy"
+
+
+def _measure_small(cores: int) -> Tuple[float, str]:
+    """Products that a BLAS leaves to one thread; each takes microseconds."""
+    import numpy
+
+    left = numpy.random.default_rng(0).random((SMALL, SMALL), dtype=numpy.float32)
+    out = numpy.empty_like(left)
+    best, runs, stop = float("inf"), 0, time.perf_counter() + BOX_SECONDS / 3
+    while runs < MIN_RUNS or time.perf_counter() < stop:
+        best = min(best, _time_dot(left, out))
+        runs += 1
+    how = f"measured here: {cores} times the best of {runs} float32 products of {SMALL}x{SMALL} on one thread"
+    return round(cores * 2.0 * SMALL**3 / best / 1e9, 2), how
+
+
+def _measure_large() -> Tuple[float, str]:
+    """Products over all threads; n is picked so that one takes about 10 ms."""
     import numpy
 
     size, best = 256, float("inf")

@@ -137,7 +137,7 @@ def probe_cpu(root: Path = Path("/"), *, is_measured: bool = True) -> Facts:
         "cpu.cache_l3_kib": (caches.get("3Unified"), "/sys/devices/system/cpu/cpu0/cache"),
     }
     if is_measured:
-        values["cpu.fp32_gflops"] = measure_sgemm()
+        values["cpu.fp32_gflops"] = measure_sgemm(cores)
         values["memory.bandwidth_gb_s"] = measure_copy(cores, int(caches.get("3Unified", 0)) * 1024)
     else:
         for name in ("cpu.fp32_gflops", "memory.bandwidth_gb_s"):

@@ -104,11 +104,13 @@ def test_another_engine_names_the_option_that_it_lacks(hwc, tmp_path):
 
 def test_a_board_gets_the_options_in_its_key_and_no_files_of_this_machine(hwc, tmp_path):
     model = write_onnx(tmp_path)
-    flags = ("--target", "agx-xavier", "--memPoolSize=workspace:512", "--useDLACore=0", "--allowGPUFallback", "--fp16")
+    flags = ("--target", "agx-xavier", "--memPoolSize=workspace:512,dlaSRAM:512K", "--useDLACore=0", "--fp16")
     shown = document(hwc("compile", model, "-o", tmp_path / "out", *flags, "--format", "json"))
-    assert shown["bundle"]["engine"]["key"]["options"] == [
-        ["dla_core", "0"], ["gpu_fallback", "yes"], ["memory_pools", "workspace:512"],
-    ]  # fmt: skip
+    assert dict(shown["bundle"]["engine"]["key"]["options"]) == {
+        "dla_core": "0", "dla_plan": "dla_plan.json",
+        # What the user gave stays; the DLA's other pools get the target's facts, and the workspace no second limit.
+        "memory_pools": "workspace:512,dlaSRAM:512K,dla_local_dram:1073741824B,dla_global_dram:536870912B",
+    }  # fmt: skip
     (tmp_path / "p.so").write_text("x")
     flags = ("--target", "agx-xavier", f"--plugins={tmp_path / 'p.so'}")
     assert_refused(hwc("compile", model, "-o", tmp_path / "two", *flags), 3, "cannot read files of this machine")

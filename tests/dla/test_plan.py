@@ -54,6 +54,12 @@ def test_latency_never_costs_more_than_the_gpu_alone() -> None:
             assert found.estimate_planned_ms <= found.estimate_gpu_ms + 1e-9
 
 
+def test_all_puts_everything_that_may_run_there_on_dla_whatever_it_costs() -> None:
+    found = plan(objective="all").plan
+    assert set(found.gpu_layers) == {v.node for v in plan(objective="all").verdicts if not v.is_legal}
+    assert found.estimate_planned_ms == found.estimate_dla_ms and len(found.loadables) == 3
+
+
 def test_borders_of_loadables_are_named() -> None:
     first = plan(objective="offload").plan.loadables[0]
     assert first.inputs == ("x",) and first.outputs == ("p1",)

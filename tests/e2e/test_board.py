@@ -112,6 +112,15 @@ def test_the_board_builds_reuses_and_explains(xavier_bundle, board):
     assert board.left() == sorted([built["fingerprint"], other["fingerprint"]])
 
 
+def test_a_library_of_operators_is_named_on_the_board_and_counts_by_content(xavier_bundle, board):
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    library = next(Path(line.split()[-1]) for line in mapped if "/libm" in line)
+    built = board.build(xavier_bundle, "--engine-option", f"static_plugins={library}")
+    assert f"plugins: {library.name}" in built["notes"] and (Path(built["engine_dir"]) / library.name).is_file()
+    assert board.build(xavier_bundle, "--engine-option", f"static_plugins={library}")["reused"] is True
+    assert [change["field"] for change in board.build(xavier_bundle)["differs"]] == ["options", "plugins"]
+
+
 def test_a_builder_that_crashes_or_refuses_leaves_nothing(xavier_bundle, board):
     for mode, word in (("crash", "crashed"), ("none", "no implementation for node stem/conv")):
         done = board.run(xavier_bundle, "build", mode=mode)

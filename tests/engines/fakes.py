@@ -20,7 +20,9 @@ def load_fake(monkeypatch, version: str, dla_cores: int = 0):
     monkeypatch.setenv("HWC_FAKE_DLA_CORES", str(dla_cores))
     monkeypatch.syspath_prepend(str(MODULES))
     for name in _OURS:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        # Set and taken away: the undo then also takes away what is imported below, and other tests see no TensorRT.
+        monkeypatch.setitem(sys.modules, name, sys)
+        del sys.modules[name]
     return importlib.import_module("tensorrt")
 
 

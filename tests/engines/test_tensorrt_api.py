@@ -17,6 +17,7 @@ except ImportError:  # Python 3.10
     import tomli as toml_reader
 
 from hwc.artifacts import QuantTable, TensorScale
+from hwc.artifacts_dla import DlaLoadable, DlaPlan, write_dla_plan
 from hwc.engines import tensorrt_builder as steps
 from hwc.engines.tensorrt_child import build_plan, make_logger
 from hwc.engines.tensorrt_options import NUMBERS, TEXTS, WORDS, YES_NO, read_options
@@ -29,6 +30,8 @@ from tests.engines.test_tensorrt import board
 
 TABLE = toml_reader.loads((Path(__file__).parent / "tensorrt_api.toml").read_text())
 API = TABLE["api"]
+STEM = (DlaLoadable("dla0", ("stem/conv",), (), ()),)
+DLA = DlaPlan(1, "board", "2.0", "8.5.2", "fp16", "offload", 0, "0" * 64, STEM, 4, (), 2, 1.0, 1.0, 1.0)
 CACHE = "TRT-{}-EntropyCalibration2\nx: 3c010204\nr: 3c010204\n"
 
 
@@ -149,6 +152,7 @@ WALK = [
     ({"memory_pools": "dla_sram:1M,dla_local_dram:1G,dla_global_dram:512M", "dla_core": "1"},
      ("MemoryPoolType.DLA_MANAGED_SRAM", "BuilderFlag.FP16")),
     ({"dla_core": "0", "gpu_fallback": "yes"}, ("BuilderFlag.FP16",)),
+    ({"dla_core": "0", "gpu_fallback": "yes", "dla_plan": "dla_plan.json"}, ("BuilderFlag.FP16",)),
     ({"builder_optimization_level": "5"}, ("IBuilderConfig.builder_optimization_level",)),
     ({"max_aux_streams": "0"}, ("IBuilderConfig.max_aux_streams",)),
     ({"avg_timing_iterations": "8"}, ()),
@@ -185,6 +189,7 @@ def build_with_fake(trt, folder: Path, options, *, model=None, precision="fp16",
     table = QuantTable("m", "d", 1, "max", {"x": TensorScale((0.5,)), "r": TensorScale((0.25,), dtype="uint8")})
     (folder / "table.json").write_text(to_json(table))
     (folder / "plugin.so").write_bytes(b"no ELF")
+    write_dla_plan(folder, DLA)
     asked = request(model or conv_graph(), folder, batch=batch, target=board(), precision=precision, options=options)
     place_request("tensorrt", asked, read_options(options), "")
     content = json.loads((asked.out_dir / "engine.request.json").read_text())

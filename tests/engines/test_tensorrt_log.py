@@ -8,6 +8,7 @@ import pytest
 
 from hwc.engines.tensorrt_log import (
     count_fills,
+    dla_loadables_from_log,
     kernels_from_layers,
     layers_from_inspector,
     layers_from_log,
@@ -130,3 +131,13 @@ def test_the_builders_own_times_are_added_up_per_layer_of_the_engine():
     layers = layers_from_inspector(json.dumps({"Layers": [{"Name": name} for name in ("a + b", "c", "never timed")]}))
     assert tactic_milliseconds(text, layers) == (0.35, 2)
     assert tactic_milliseconds("nothing", layers) == (0, 0)
+
+
+def test_loadables_on_the_dla_are_those_that_the_log_names():
+    log = (
+        "INFO ---------- Layers Running on DLA ----------\nINFO [DlaLayer] {ForeignNode[/a/Conv.../a[0]/Relu]}\n"
+        "[03/31/2022-14:34:54] [I] [TRT] [DlaLayer] {ForeignNode[Conv_0]}\n"
+        "INFO ---------- Layers Running on GPU ----------\nINFO [GpuLayer] SHUFFLE: {ForeignNode[b]}\n"
+    )
+    assert dla_loadables_from_log(log) == ("/a/Conv.../a[0]/Relu", "Conv_0")
+    assert dla_loadables_from_log("VERBOSE [DlaLayer] is a word\n") == ()

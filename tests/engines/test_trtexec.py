@@ -93,7 +93,8 @@ def test_every_option_becomes_a_flag_or_is_refused_by_name(version, monkeypatch,
 
 @pytest.mark.parametrize(
     "options",
-    [{"extra_profiles": "x:4x8x8x8"}, {"dynamic_ranges": "graph.onnx"}, {"memory_pools": "tactic_dram:1G"}],
+    [{"extra_profiles": "x:4x8x8x8"}, {"dynamic_ranges": "graph.onnx"}, {"memory_pools": "tactic_dram:1G"},
+     {"dla_core": "0", "dla_plan": "graph.onnx"}],
 )
 def test_what_trtexec_cannot_do_is_refused(options, monkeypatch, tmp_path):
     make_trtexec(tmp_path, "10.3.0", monkeypatch)

@@ -34,6 +34,13 @@ def test_forms(text: str, shapes: dict) -> None:
     assert parse_shapes(text).shapes == shapes
 
 
+@pytest.mark.parametrize("text", ["x:[1,3,224,224]", "input:0:[2,3] y:[]", "gpu_0/data:[7] a:b:[1,64]"])
+def test_polygraphy_itself_reads_the_same(text: str) -> None:
+    util = pytest.importorskip("polygraphy.tools.args.util", reason="the extra 'dev' is not installed")
+    read = util.parse_meta(text.split(), includes_dtype=False)
+    assert {name: tuple(meta.shape) for name, meta in read.items()} == parse_shapes(text).shapes
+
+
 @pytest.mark.parametrize(("word", "dtype"), [("int64", "int64"), ("fp16", "float16"), ("half", "float16")])
 def test_dtypes(word: str, dtype: str) -> None:
     parsed = parse_shapes(f"ids:[1,64]:{word},mask:1x64")

@@ -10,7 +10,8 @@ KINDS = {1: "FLOAT", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 1
 OPERATORS = {
     "Conv": "CONVOLUTION", "ConvTranspose": "DECONVOLUTION", "Relu": "ACTIVATION", "MaxPool": "POOLING",
     "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Gather": "GATHER", "Add": "ELEMENTWISE",
-    "Mul": "ELEMENTWISE", "NonZero": "NON_ZERO",
+    "Mul": "ELEMENTWISE", "NonZero": "NON_ZERO", "Clip": "ACTIVATION", "AveragePool": "POOLING",
+    "Reshape": "SHUFFLE",
 }  # fmt: skip
 
 

@@ -5,8 +5,9 @@ has; at the end `cut` takes away what tests/engines/tensorrt_api.toml does not g
 truth and anything else is an AttributeError. Wrong types are TypeErrors, as pybind11 gives them.
 
 HWC_FAKE_TENSORRT = crash (signal 6 after a log line), sleep (for ever), none (the build fails and logs why).
-HWC_FAKE_DLA_CORES = number of DLA cores. HWC_FAKE_TACTICS = a file with one time in ms per line; each build takes the
-first away and logs it as its fastest tactic. The "plan" is a JSON text that records what was set.
+HWC_FAKE_DLA_CORES = number of DLA cores, HWC_FAKE_DLA_REFUSES = names of layers that they do not take.
+HWC_FAKE_TACTICS = a file with one time in ms per line; each build takes the first away and logs it as its fastest
+tactic. The "plan" is a JSON text that records what was set.
 """
 
 import enum
@@ -96,7 +97,7 @@ class IBuilderConfig(Strict):
 
     def __init__(self):
         self._flags = {BuilderFlag.TF32}  # noqa: F821
-        self._pools, self._profiles, self._cache, self._sources = {}, [], None, 0
+        self._pools, self._profiles, self._cache, self._sources, self._devices = {}, [], None, 0, {}
         for source in TacticSource:  # noqa: F821
             self._sources |= 1 << int(source)
 
@@ -108,6 +109,16 @@ class IBuilderConfig(Strict):
 
     def get_flag(self, flag):
         return require(flag, BuilderFlag, "get_flag") in self._flags  # noqa: F821
+
+    def can_run_on_DLA(self, layer):
+        require(layer, ILayer, "can_run_on_DLA")
+        has_type = any(flag.name in ("FP16", "INT8") for flag in self._flags)
+        is_listed = layer.name in os.environ.get("HWC_FAKE_DLA_REFUSES", "").split(",")
+        return FAKE["dla_cores"] > self.DLA_core >= 0 and has_type and not is_listed
+
+    def set_device_type(self, layer, device):
+        device = require(device, DeviceType, "set_device_type")  # noqa: F821
+        self._devices[require(layer, ILayer, "set_device_type").name] = device.name
 
     def set_memory_pool_limit(self, pool, size):
         require(pool, MemoryPoolType, "set_memory_pool_limit")  # noqa: F821
@@ -189,6 +200,7 @@ class Builder(Strict):
             monitor.step_complete("Building Engine", 0)
             monitor.phase_finish("Building Engine")
         self._log_tactics(network)
+        self._log_devices(network, config)
         return json.dumps(self._record(network, config)).encode()
 
     def _fault(self, network, config):
@@ -208,6 +220,11 @@ class Builder(Strict):
             has_type = network._is_strong or flags & {"FP16", "INT8"}
             if not FAKE["dla_cores"] or not has_type:
                 return "the DLA has no core, or no precision of its own"
+        for layer in network._layers:
+            where = config._devices.get(layer.name, device.name if device is not None else "GPU")
+            can_fall_back = "GPU_FALLBACK" in flags or network._is_strong
+            if where == "DLA" and not can_fall_back and not config.can_run_on_DLA(layer):
+                return f"{layer.name} cannot run on the DLA and GPU fallback is off"
         calibrator = getattr(config, "_int8_calibrator", None)
         if calibrator is not None:
             header = bytes(calibrator.read_calibration_cache() or b"").split(b"\n")[0].decode()
@@ -229,7 +246,8 @@ class Builder(Strict):
             "numbers": {name: getattr(config, "_" + name) for name in (
                 "builder_optimization_level", "max_aux_streams", "avg_timing_iterations", "DLA_core",
             ) if hasattr(config, "_" + name)},
-            "device": device.name if device is not None else "GPU", "level": level.name if level is not None else "",
+            "device": device.name if device is not None else "GPU", "devices": config._devices,
+            "level": level.name if level is not None else "",
             "calibrated": getattr(config, "_int8_calibrator", None) is not None, "ranges": _ranges(network),
             "plugins": [os.path.basename(path) for path in getattr(config, "_plugins_to_serialize", [])],
             "loaded": [os.path.basename(path) for path in FAKE["loaded"]],
@@ -238,6 +256,18 @@ class Builder(Strict):
                   [_border(t, "OUTPUT", network) for t in network._outputs],
             "layers": _layers(network, flags), "model": network._model,
         }  # fmt: skip
+
+    def _log_devices(self, network, config):
+        """One loadable for each run of layers on the DLA, in the words of the real builder's log."""
+        default, runs, before = getattr(config, "_default_device_type", None), [], "GPU"
+        for layer in network._layers:
+            device = config._devices.get(layer.name, default.name if default is not None else "GPU")
+            if device == "DLA":
+                runs = [*runs, [layer.name]] if before != "DLA" else [*runs[:-1], [*runs[-1], layer.name]]
+            before = device
+        for run in runs:
+            name = run[0] if len(run) == 1 else f"{run[0]}...{run[-1]}"
+            self._logger.log(ILogger.INFO, f"[DlaLayer] {{ForeignNode[{name}]}}")
 
     def _log_tactics(self, network):
         path = os.environ.get("HWC_FAKE_TACTICS", "")
