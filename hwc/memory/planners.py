@@ -56,16 +56,16 @@ def plan(
         raise UsageError("two buffers have one name", where=f"buffer '{twice}'")
     if capacity is not None and capacity < 0:
         raise UsageError("a capacity cannot be negative", got=f"{capacity} bytes")
-    names = lanes_of(buffers)
+    lane_names = lanes_of(buffers)
     offsets = [0] * len(buffers)
     lanes: List[Lane] = []
     methods: List[str] = []
     base = nodes = 0
-    for name in names:
+    for name in lane_names:
         own = [i for i, buffer in enumerate(buffers) if buffer.lane == name]
         inside = [buffers[i] for i in own]
-        goal = capacity if len(names) == 1 else None
-        best = _plan_lane(inside, goal, seconds / len(names), may_compile)
+        goal = capacity if len(lane_names) == 1 else None
+        best = _plan_lane(inside, goal, seconds / len(lane_names), may_compile)
         alignment = max(buffer.alignment for buffer in inside)
         base = -(-base // alignment) * alignment
         for i, offset in zip(own, best.offsets):

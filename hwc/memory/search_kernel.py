@@ -99,7 +99,7 @@ def propagate(begin: int, end: int, capacity: int, p: Any, w: Any) -> bool:
                 raise_low(i, height, w)
                 left = min(left, p.first[i])
                 right = max(right, p.last[i] + 1)
-    for s in range(left, right):
+    for s in range(left, right):  # noqa: SIM110: a generator cannot be compiled
         if w.alive[s] and end_of_section(s, p, w) > capacity:
             return False
     return True

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 class Problem(NamedTuple):
     """Never changes during a search. Sizes and heights are in units (bytes over their greatest common divisor).
 
-    Buffer i lives in sections first[i]..last[i], both included; the buffers of section s are items[start[s]:start[s+1]].
+    Buffer i lives in sections first[i]..last[i], both included; those of section s are items[start[s]:start[s+1]].
     `salts_*` are random numbers, one per buffer, of the keys of failed parts.
     """
 
