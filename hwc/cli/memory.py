@@ -1,4 +1,4 @@
-"""`hwc memory DIR`, `hwc memory plan problem.csv`, `hwc memory check solution.csv`: plans of memory, and their judge."""
+"""`hwc memory DIR`, `hwc memory plan PROBLEM.csv`, `hwc memory check SOLUTION.csv`: memory plans, and their judge."""
 
 from __future__ import annotations
 

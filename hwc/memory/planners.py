@@ -3,8 +3,8 @@
     1. each lane is planned alone, since lanes never share a byte; the lanes are then stacked
     2. greedy plans in turn until one reaches the goal: the lower bound, or the capacity where one lane is given one
     3. else the search at the goal. Where it proves that there is no plan, the lower bound rises by one unit and the
-       search goes on; where its time ends first, the rest of the time goes to heights between the goal and the best
-       plan, halving the distance.
+       search goes on; where no capacity is given and its share of the time ends first, the rest goes to heights
+       between the goal and the best plan, halving the distance.
 
 What comes back is the best plan found and the best bound proved. A plan that does not fit the capacity is no error
 here: `plan.fits`, `plan.is_impossible` and `plan.bound_bytes` say how it stands. hwc/memory/check.py judges.
@@ -42,7 +42,7 @@ def plan(
 
     Args:
         capacity: bytes. A plan that keeps to it ends the work, even if a lower one may exist. None asks for the lowest.
-        seconds: for the search, shared by the lanes; 0 leaves the greedy family alone.
+        seconds: for the search, shared by the lanes, the loading of its compiled form apart; 0 is greedy alone.
         may_compile: whether the search may use its compiled form, whose first use takes seconds.
 
     Raises:
@@ -90,12 +90,17 @@ def _plan_lane(buffers: Sequence[Buffer], capacity: Optional[int], seconds: floa
         if best.height <= goal:
             return best
     if seconds > 0 and (capacity is None or capacity >= bound):
-        _search_below(buffers, best, goal, seconds, may_compile)
+        _search_below(buffers, best, goal, capacity is not None, seconds, may_compile)
     return best
 
 
-def _search_below(buffers: Sequence[Buffer], best: _Best, goal: int, seconds: float, may_compile: bool) -> None:
-    """Lowers `best` towards the goal and raises its bound, until they meet or the time is over."""
+def _search_below(
+    buffers: Sequence[Buffer], best: _Best, goal: int, capacity_is_goal: bool, seconds: float, may_compile: bool
+) -> None:
+    """Lowers `best` towards the goal and raises its bound, until they meet or the time is over.
+
+    A capacity that is the goal gets all the time: a plan between it and the best one would not fit either.
+    """
     from hwc.memory.search import Search  # numpy is loaded only where a search is needed
 
     deadline = time.monotonic() + seconds
@@ -107,9 +112,10 @@ def _search_below(buffers: Sequence[Buffer], best: _Best, goal: int, seconds: fl
     target, is_first, open_from = goal, True, goal
     while best.height > max(goal, best.bound) and time.monotonic() < deadline:
         left = deadline - time.monotonic()
-        share = 0.6 if is_first else 0.3
+        share = 1.0 if capacity_is_goal else 0.6 if is_first else 0.3
         found = search.run(target, time.monotonic() + max(share * left, 0.02), may_compile=may_compile)
         is_first = False
+        deadline += found.loading_seconds
         best.nodes += found.nodes
         if found.offsets is not None:
             spread = [0] * len(buffers)
@@ -121,6 +127,8 @@ def _search_below(buffers: Sequence[Buffer], best: _Best, goal: int, seconds: fl
         elif found.is_proof:
             # Heights are multiples of the unit, so the next one that may exist is one unit up.
             best.bound = max(best.bound, min((target // search.unit + 1) * search.unit, best.height))
+            if capacity_is_goal:
+                return
             goal = max(goal, best.bound)
             open_from = max(open_from, best.bound)
         else:

@@ -11,8 +11,8 @@ give equal plans). Parts that failed stay known from run to run. A run that ends
     weight     duration times the square root of size, largest first
     end        latest end first
 
-Small problems are interpreted: to load the compiled kernel takes longer than they do. Once INTERPRETED_WORK is spent, or
-at once where it would not pay for placing every buffer one time, the compiled kernel takes over if numba is installed.
+Small problems are interpreted: to load the compiled kernel takes longer than they do. Once INTERPRETED_WORK is spent,
+or at once where it would not pay for placing every buffer one time, the compiled kernel takes over if numba is there.
 
 Part of the device half: Python 3.8, numpy only.
 """
@@ -43,12 +43,16 @@ _STACK_BYTES_PER_BUFFER = 16 << 10
 
 @dataclass(frozen=True)
 class Found:
-    """The end of a search. `offsets` is None unless a plan was found; `is_proof` means that there is none."""
+    """The end of a search. `offsets` is None unless a plan was found; `is_proof` means that there is none.
+
+    `loading_seconds` went into loading or making the compiled kernel; the deadline was moved by as much.
+    """
 
     offsets: Optional[Tuple[int, ...]]
     is_proof: bool
     nodes: int
     engine: str  # "interpreted" or "compiled"
+    loading_seconds: float = 0.0
 
 
 class Search:
@@ -81,18 +85,20 @@ class Search:
         kernel, engine = search_kernel, "interpreted"
         problem, work = self._arrays(as_lists=True)
         nodes, slow, budget, turn = 0, 0.0, FIRST_BUDGET, 0
-        orders = self._orders()
+        orders, loading = self._orders(), 0.0
         while True:
-            left = deadline - time.monotonic()
+            left = deadline + loading - time.monotonic()
             if left <= 0:
-                return Found(None, False, nodes, engine)
+                return Found(None, False, nodes, engine, loading)
             allowed = budget
             if engine == "interpreted" and may_compile and compiled.can_compile():
                 allowed = min(budget, INTERPRETED_WORK // len(problem.items) - nodes)
                 if allowed < len(self.sizes):
+                    began = time.monotonic()
                     kernel, engine = compiled.load_compiled(), "compiled"
                     problem, work = self._arrays(as_lists=False)
-                    turn, slow = 0, 0.0
+                    self._once(kernel, problem, work, capacity, _rank(orders[0], None), 0)  # compiles, and no more
+                    loading, turn, slow = time.monotonic() - began, 0, 0.0
                     continue
             # A run cannot be interrupted, so its budget is what the slowest run so far says can be done in time.
             if slow > 0:
@@ -105,12 +111,12 @@ class Search:
                 problem, work = self._arrays(as_lists=engine == "interpreted")
             done = int(work.counters[NODES])
             nodes += done
-            if done > 100 and turn > 0:  # the first run may have waited for the compiler
+            if done > 100:
                 slow = max(slow, (time.monotonic() - began) / done)
             if result == FOUND:
-                return Found(tuple(int(low) * self.unit for low in work.low), False, nodes, engine)
+                return Found(tuple(int(low) * self.unit for low in work.low), False, nodes, engine, loading)
             if result == IMPOSSIBLE:
-                return Found(None, True, nodes, engine)
+                return Found(None, True, nodes, engine, loading)
             turn += 1
             if turn % len(orders) == 0:
                 budget = int(budget * GROWTH)

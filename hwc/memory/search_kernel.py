@@ -99,7 +99,8 @@ def propagate(begin: int, end: int, capacity: int, p: Any, w: Any) -> bool:
                 raise_low(i, height, w)
                 left = min(left, p.first[i])
                 right = max(right, p.last[i] + 1)
-    for s in range(left, right):  # noqa: SIM110: a generator cannot be compiled
+    # A generator cannot be compiled.
+    for s in range(left, right):  # noqa: SIM110
         if w.alive[s] and end_of_section(s, p, w) > capacity:
             return False
     return True
