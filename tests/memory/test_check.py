@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwc.artifacts_memory import Buffer
@@ -12,13 +12,18 @@ from hwc.memory.check import check_plan, fault_of_offsets, fault_of_plan
 from hwc.memory.planners import plan
 from tests.memory.problems import clash_by_bytes, problems
 
+# A busy machine is no fault of the code.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+
+@CALM
 @given(problems(), st.data())
 def test_any_offsets_are_judged_as_a_count_of_every_byte_does(buffers, data):
     offsets = tuple(data.draw(st.integers(0, 24)) for _ in buffers)
     assert bool(fault_of_offsets(buffers, offsets)) == clash_by_bytes(buffers, offsets)
 
 
+@CALM
 @given(problems(alignments=(1, 4), lanes=("", "copy")), st.data())
 def test_a_corrupted_offset_is_caught_unless_the_plan_is_still_right(buffers, data):
     made = plan(buffers, seconds=0)
@@ -38,7 +43,7 @@ def test_a_corrupted_offset_is_caught_unless_the_plan_is_still_right(buffers, da
     assert (fault == "") == is_right
 
 
-@settings(max_examples=200)
+@settings(CALM, max_examples=200)
 @given(st.data())
 def test_in_a_perfect_packing_any_moved_buffer_is_caught(data):
     # Every tick is full to the last byte, so there is nowhere else for any buffer to be.

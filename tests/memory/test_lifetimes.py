@@ -1,6 +1,6 @@
 """The bound is the most alive at once, per lane."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
 from hwc.artifacts_memory import Buffer
 from hwc.memory.lifetimes import live_bytes, lower_bound, peak_tick
@@ -8,6 +8,7 @@ from hwc.memory.sections import find_runs, find_sections, list_members
 from tests.memory.problems import problems
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(problems(most=12))
 def test_the_bound_is_the_most_alive_at_any_tick(buffers):
     most = max(sum(b.size_bytes for b in buffers if b.start <= tick < b.end) for tick in range(9))
@@ -20,6 +21,7 @@ def test_lanes_add_up_and_half_open_ends_do_not_meet():
     assert lower_bound(()) == 0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(problems(most=12))
 def test_two_buffers_clash_if_and_only_if_their_sections_meet(buffers):
     starts, ends = [b.start for b in buffers], [b.end for b in buffers]

@@ -1,7 +1,7 @@
 """Plans are right and, where that can be known, as low as any: against every order, and minimalloc's instances."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from hwc.artifacts_memory import Buffer
 from hwc.errors import UsageError
@@ -13,8 +13,7 @@ from hwc.memory.planners import plan
 from tests.memory.problems import instance, optimum, problems
 
 
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(problems(most=6, alignments=(1, 2, 4)))
 def test_a_small_problem_is_solved_to_its_optimum(buffers):
     made = plan(buffers, seconds=20, may_compile=False)
@@ -23,7 +22,7 @@ def test_a_small_problem_is_solved_to_its_optimum(buffers):
     assert made.height_bytes >= made.bound_bytes >= lower_bound(buffers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(problems(most=6))
 def test_a_capacity_below_the_optimum_is_proved_impossible(buffers):
     best = optimum(buffers)
@@ -34,7 +33,7 @@ def test_a_capacity_below_the_optimum_is_proved_impossible(buffers):
     assert made.is_impossible and not made.fits and made.bound_bytes > best - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(problems(most=12, alignments=(1, 4), lanes=("", "copy", "compute")))
 def test_lanes_are_stacked(buffers):
     made = plan(buffers, seconds=1, may_compile=False)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwc.artifacts import DynamicDim, FusionGroup, TensorSpec
@@ -168,7 +168,7 @@ def random_graphs(draw):
     return graph(" ".join(lines), outputs=outputs)
 
 
-@settings(max_examples=25, deadline=None, report_multiple_bugs=False)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(random_graphs(), st.sampled_from(("none", "view", "in place", "part", "best")))
 def test_a_random_graph_runs_right_inside_its_plan(model, reuse):
     found = find_lifetimes(model, reuse=reuse)
