@@ -84,7 +84,8 @@ class Search:
         shaker = random.Random(0)
         kernel, engine = search_kernel, "interpreted"
         problem, work = self._arrays(as_lists=True)
-        nodes, slow, budget, turn = 0, 0.0, FIRST_BUDGET, 0
+        nodes, slow, turn = 0, 0.0, 0
+        budget = max(FIRST_BUDGET, 2 * len(self.sizes))  # a run without a wrong turn has a node for each buffer
         orders, loading = self._orders(), 0.0
         while True:
             left = deadline + loading - time.monotonic()
