@@ -20,6 +20,7 @@ from hwc.cli.estimate import estimate
 from hwc.cli.explain import explain
 from hwc.cli.export import export
 from hwc.cli.inspect import inspect
+from hwc.cli.memory import memory
 from hwc.cli.optimize import optimize
 from hwc.cli.pack import pack
 from hwc.cli.profile import profile
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 for command in (
-    compile_command, calibrate, bisect, explain, inspect, estimate, profile, run, compare, optimize, export, pack,
-    unpack, deploy, docker, targets, doctor,
+    compile_command, calibrate, bisect, explain, inspect, memory, estimate, profile, run, compare, optimize, export,
+    pack, unpack, deploy, docker, targets, doctor,
 ):  # fmt: skip
     main.add_command(command)

@@ -23,7 +23,8 @@ ROOTS = (
     "remote/board/*.py",
 )
 EVALUATED = (
-    *("hwc/artifacts.py", "hwc/artifacts_dla.py", "hwc/board_request.py", "hwc/fingerprint.py"),
+    *("hwc/artifacts.py", "hwc/artifacts_dla.py", "hwc/artifacts_memory.py", "hwc/board_request.py"),
+    "hwc/fingerprint.py",
     *("hwc/profile/power_profile.py", "hwc/profile/clock_state.py", "hwc/profile/meters.py"),
 )
 BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type", "int", "str", "float", "bool", "bytes", "object"}

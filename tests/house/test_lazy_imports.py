@@ -10,7 +10,7 @@ from tests.house.repository import ROOT
 
 HEAVY = {
     *("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda"),
-    *("numpy", "rich", "safetensors", "polygraphy", "PIL", "ml_dtypes"),
+    *("numpy", "rich", "safetensors", "polygraphy", "PIL", "ml_dtypes", "numba"),
 }
 MOST_MODULES = 250  # click and what it needs; each further hundred costs some 20 ms
 PRINT_MODULES = "\nimport json, sys; print(); print(json.dumps(sorted(sys.modules)))"
