@@ -9,7 +9,7 @@ its peak is the largest step on it. Four things make the search short:
    best order has it later, moving it to the front only lowers what is alive in between;
 3. otherwise best first by the peak so far (Dijkstra with max in place of +), which is exact, after SERENITY
    (Ahn et al., MLSys 2020, arXiv 2003.02369);
-4. sets seen are capped; a part with more of them is ordered by a beam search, which is not exact.
+4. the work is capped; a part that asks for more is ordered by a beam search, which is not exact, or stays as it is.
 
 The result is never worse than the order given. Limit: engines may run nodes in an order of their own, so what is
 lowered for certain is the peak of the order as it is written.
@@ -27,6 +27,7 @@ import onnx_ir as ir
 from hwc.reduce.live_bytes import Flow, bytes_along, flow_of
 
 _BEAM = 24
+_BEAM_WORK = 8_000_000  # looks at a node; a part that asks for more keeps its order
 
 
 class _Path(NamedTuple):
@@ -36,8 +37,8 @@ class _Path(NamedTuple):
     last: int
 
 
-def order_nodes(flow: Flow, *, limit: int = 20000) -> list[int]:
-    """Node numbers in an order of low peak: the lowest where no part has more than `limit` sets."""
+def order_nodes(flow: Flow, *, limit: int = 2_000_000) -> list[int]:
+    """Node numbers in an order of low peak: the lowest where no part asks for more than `limit` looks at a node."""
     given = list(range(len(flow.reads)))
     found: list[int] = []
     for part in _parts(flow):
@@ -45,7 +46,7 @@ def order_nodes(flow: Flow, *, limit: int = 20000) -> list[int]:
     return found if max(bytes_along(flow, found), default=0) < max(bytes_along(flow), default=0) else given
 
 
-def reorder_model(model: ir.Model, *, limit: int = 20000) -> bool:
+def reorder_model(model: ir.Model, *, limit: int = 2_000_000) -> bool:
     """Puts the nodes of the graph into a better order, in place; False if the one given is kept.
 
     Raises:
@@ -110,8 +111,10 @@ class _Part:
 
     def order(self, limit: int) -> list[int]:
         """The part's nodes, by their numbers in the flow."""
-        found = self._best(limit)
-        return [self.nodes[index] for index in (found if found is not None else self._beam())]
+        found = self._best(limit // max(len(self.nodes), 1))
+        if found is None and _BEAM * len(self.nodes) ** 2 <= _BEAM_WORK:
+            found = self._beam()
+        return [self.nodes[index] for index in found] if found is not None else self.nodes
 
     def _run(self, done: int, index: int) -> tuple[int, int]:
         """(bytes more alive while it runs, bytes more alive after it)."""

@@ -36,7 +36,7 @@ from hwc.reduce.tile_ranges import Range, ranges_of, tiled_inputs
 
 GLOBAL = ("InstanceNormalization", "GlobalAveragePool")
 MAX_TILES = 256
-_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 _LEAST_ROWS = 2  # a tile of single rows is all halo
 
 
