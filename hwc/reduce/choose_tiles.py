@@ -13,7 +13,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from hwc.reduce.live_bytes import size_of
-from hwc.reduce.plan_tiles import Tiler, TilePlan
+from hwc.reduce.plan_tiles import TilePlan, Tiler
 
 Progress = Callable[[str, float], None]
 

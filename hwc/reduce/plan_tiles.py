@@ -127,6 +127,7 @@ class Tiler:
             except NoMatch:
                 continue
         self.optional = tuple(v for node in self.nodes for v in node.outputs[:1] if self._may_be_virtual(v))
+        self._row_bytes: dict[ir.Value, float] = {}
         self._grids: dict[object, list[tuple[float, int, tuple[int, ...]]]] = {}
         self._seconds = {node: price.node_seconds(node) for node in self.nodes}
 
@@ -270,11 +271,11 @@ class Tiler:
         seconds += tiles * passes * price.start_seconds + passes * 1.5 * whole * price.byte_seconds
         return seconds, max(most, (3 if region.kind == "moments" else 1) * tile)
 
-    @staticmethod
-    def _bytes(value: ir.Value, rows: list[int]) -> int:
-        shape = static_shape(value)
-        assert value.dtype is not None
-        return math.ceil(math.prod(shape[:2]) * math.prod(rows) * value.dtype.itemsize)
+    def _bytes(self, value: ir.Value, rows: list[int]) -> int:
+        if value not in self._row_bytes:
+            assert value.dtype is not None
+            self._row_bytes[value] = math.prod(static_shape(value)[:2]) * value.dtype.itemsize
+        return math.ceil(self._row_bytes[value] * math.prod(rows))
 
     @staticmethod
     def _is_cut(value: ir.Value, axes: list[_AxisSums]) -> bool:

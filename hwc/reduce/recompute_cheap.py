@@ -70,9 +70,10 @@ def _guests(model: ir.Model, moment: int) -> list[str]:
             continue
         readers = [place.get(use.node, -1) for use in value.uses()]
         has_views = any(use.node.op_type in VIEWS for use in value.uses())
-        if not has_views and max(readers, default=0) > moment and moment not in readers and min(readers) >= 0:
-            if not any(v is not None and is_weight(root_of(v)) for v in node.inputs[:1]):
-                found.append((-size_of(value), index, str(node.name)))
+        waits = max(readers, default=0) > moment and moment not in readers and min(readers) >= 0
+        is_constant = node.inputs and node.inputs[0] is not None and is_weight(root_of(node.inputs[0]))
+        if waits and not has_views and not is_constant:
+            found.append((-size_of(value), index, str(node.name)))
     return [name for _, _, name in sorted(found)]
 
 

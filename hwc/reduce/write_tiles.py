@@ -55,6 +55,7 @@ class _Writer:
         self._affine: dict[ir.Node, tuple[ir.Value, ir.Value]] = {}
         self._nodes: list[ir.Node] = []
         self._source: ir.Node | None = None
+        self._count = 0
 
     def write(self, region: Region, grid: tuple[int, ...]) -> None:
         """One region, before the node for which it stands."""
@@ -206,7 +207,8 @@ class _Writer:
     ) -> ir.Value:  # fmt: skip
         stands_for = source or self._source
         assert stands_for is not None
-        name = self._namer.fresh(f"{stands_for.name}_{what}")
+        self._count += 1  # a number of its own, or looking for a free name takes longer with every tile
+        name = self._namer.fresh(f"{stands_for.name}_{what}{self._count}")
         dtype = stands_for.outputs[0].dtype if source is not None else inputs[0].dtype  # type: ignore[union-attr]
         made = make_node(
             kind, inputs, name=name, outputs=[self._namer.fresh(f"{name}_out")], attributes=attributes, dtype=dtype,
@@ -222,4 +224,5 @@ class _Writer:
 
     def _constant(self, array: np.ndarray, what: str) -> ir.Value:
         assert self._source is not None
-        return add_initializer(self._graph, self._namer.fresh(f"{self._source.name}_{what}"), array)
+        self._count += 1
+        return add_initializer(self._graph, self._namer.fresh(f"{self._source.name}_{what}{self._count}"), array)
