@@ -33,7 +33,7 @@ def choose_tiles(
         smallest = tiler.plan(virtual, 0)
         if smallest.peak_bytes < least.peak_bytes:
             least = smallest
-        elif smallest.peak_bytes > 2 * least.peak_bytes and best is not None:
+        elif smallest.peak_bytes > 2 * least.peak_bytes:
             break  # ever more is computed again, and the halo outweighs what is saved
         plan = tiler.plan(virtual, budget) if smallest.peak_bytes <= budget else None
         if plan is not None and plan.fits and (best is None or plan.seconds < best.seconds):
@@ -52,6 +52,8 @@ def choose_tiles(
             progress("tiles", 0.5 + 0.5 * (1 - left / tries))
             other = chosen ^ {value}
             plan = tiler.plan(other, budget)
-            if plan.fits and plan.seconds < best.seconds * (1 - 1e-9):
+            # Of equal plans the one with fewer virtual values is taken: a region of one tile may change nothing.
+            is_simpler = value in chosen and plan.seconds <= best.seconds * (1 + 1e-9)
+            if plan.fits and (is_simpler or plan.seconds < best.seconds * (1 - 1e-9)):
                 best, chosen, improved = plan, other, True
     return best, least

@@ -1,9 +1,11 @@
 """Bytes of activations alive at once when the nodes of a graph run one after the other.
 
 A tensor lives from the node that makes it to the last node that reads it; a graph input from the first node on, a
-graph output to the last node. At a node, its inputs and its outputs are all alive: nothing is written in place.
-Weights are not counted. Reshape, Squeeze, Unsqueeze, Flatten and Identity hand on the bytes of their input, so a view
-and its source are one buffer that lives as long as either.
+graph output to the last node. At a node, its inputs and its outputs are all alive. Weights are not counted. Reshape,
+Squeeze, Unsqueeze, Flatten and Identity hand on the bytes of their input, so a view and its source are one buffer that
+lives as long as either. So do element-wise functions of one tensor that nobody else reads (Relu, Clip, a batch
+normalisation): engines fuse them into the node before, or write them in place. Sums of two tensors and joins are not
+written in place here, although an engine may.
 
     peak = max over nodes t of   sum of size(b) over buffers b with  born(b) <= t <= dies(b)
 
@@ -19,9 +21,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from hwc.cost.count_flops import POINTWISE_OPS
 from hwc.errors import UsageError
 
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
+_IN_PLACE = POINTWISE_OPS | {"BatchNormalization"}
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,29 @@ def size_of(value: ir.Value) -> int:
 
 
 def root_of(value: ir.Value) -> ir.Value:
-    """The value whose bytes this one shows: itself, unless a view made it."""
+    """The value whose bytes this one shows: itself, unless its maker `shares_input`."""
     producer = value.producer()
-    while producer is not None and producer.op_type in VIEWS and not producer.domain:
+    while producer is not None and shares_input(producer):
         source = producer.inputs[0]
         assert source is not None
         value, producer = source, source.producer()
     return value
+
+
+def shares_input(node: ir.Node) -> bool:
+    """Whether the node's result lies where its first input lay: a view, or a function computed in place."""
+    if node.domain or not node.inputs or node.inputs[0] is None:
+        return False
+    if node.op_type in VIEWS:
+        return True
+    value = node.inputs[0]
+    if node.op_type not in _IN_PLACE or value.producer() is None or is_weight(value) or value.is_graph_output():
+        return False
+    if len(value.uses()) != 1 or value.dtype != node.outputs[0].dtype or value.shape != node.outputs[0].shape:
+        return False
+    return value.shape is not None and not any(
+        other is not None and not is_weight(other) for other in node.inputs[1:]
+    )
 
 
 def is_weight(value: ir.Value) -> bool:

@@ -31,7 +31,7 @@ from itertools import product
 import onnx_ir as ir
 
 from hwc.graph.match import NoMatch, static_shape
-from hwc.reduce.live_bytes import VIEWS, is_weight, root_of, size_of
+from hwc.reduce.live_bytes import is_weight, root_of, shares_input, size_of
 from hwc.reduce.tile_ranges import Range, ranges_of, tiled_inputs
 
 GLOBAL = ("InstanceNormalization", "GlobalAveragePool")
@@ -186,8 +186,7 @@ class Tiler:
         chosen: list[tuple[Region, tuple[int, ...]]] = []
         peak, seconds = 0, 0.0
         for index, (node, regions, runs) in enumerate(steps):
-            is_view = node.op_type in VIEWS and not node.domain
-            made = [v for v in node.outputs if v.name and v not in virtual and not (runs and is_view)]
+            made = [v for v in node.outputs if v.name and v not in virtual and not (runs and shares_input(node))]
             if regions and regions[-1].kind == "moments":
                 made = []
             held = sum(alive.values())
@@ -225,7 +224,7 @@ class Tiler:
             cut.append({count: _AxisSums(segments_of(region, axis, count)) for count in counts})
         priced = [
             (*self._price_grid(region, [sums[count] for sums, count in zip(cut, grid)], math.prod(grid)), grid)
-            for grid in product(*cut) if math.prod(grid) <= MAX_TILES
+            for grid in product(*cut) if math.prod(grid) <= MAX_TILES and _is_longest_first(shape, grid)
         ]  # fmt: skip
         return sorted(priced)
 
@@ -255,6 +254,8 @@ class Tiler:
                     crops += self._bytes(value, rows)
                     seconds += 2 * tiles * self._bytes(value, rows) * price.byte_seconds + price.start_seconds * tiles
             sizes[out] = self._bytes(out, [a.made_max[node] for a in axes])
+            if shares_input(node):
+                alive -= sizes.pop(node.inputs[0])  # type: ignore[arg-type]
             alive += sizes[out]
             most = max(most, alive + crops)
             for value in [v for v in sizes if last.get(v, len(region.nodes)) <= index]:
@@ -280,6 +281,12 @@ class Tiler:
     @staticmethod
     def _is_cut(value: ir.Value, axes: list[_AxisSums]) -> bool:
         return any(a.rows_min[value] < size for a, size in zip(axes, static_shape(value)[2:]))
+
+
+def _is_longest_first(shape: tuple[int, ...], grid: tuple[int, ...]) -> bool:
+    """Whether longer axes have at least as many parts, and outer ones among equals, whose slices lie together."""
+    order = sorted(range(len(shape)), key=lambda axis: -shape[axis])
+    return all(grid[a] >= grid[b] for a, b in zip(order, order[1:]))
 
 
 class _AxisSums:

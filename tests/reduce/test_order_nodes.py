@@ -63,11 +63,20 @@ def test_bytes_alive_by_hand():
 
 def test_a_view_takes_no_bytes_and_keeps_its_source_alive():
     net = Network("view", (2, 4, 4))
-    x = net.act(net.input, "relu")
-    flat = net.reshape(x, 1, 32)
-    model = finish(net, net.act(net.act(flat, "relu"), "relu"))
-    assert peak_bytes(model) == 2 * 32 * 4
+    flat = net.reshape(net.softmax(net.input, 1), 1, 32)
+    model = finish(net, net.softmax(net.softmax(flat, 1), 1))
     assert bytes_along(flow_of(model)) == [256, 128, 256, 256]
+
+
+def test_an_activation_is_in_place_unless_its_input_is_read_again():
+    net = Network("place", (2, 4, 4))
+    x = net.conv(net.input, 2, 1, act="")
+    once = finish(net, net.act(x, "relu"))
+    assert bytes_along(flow_of(once)) == [256, 128]
+    net = Network("place", (2, 4, 4))
+    x = net.conv(net.input, 2, 1, act="")
+    twice = finish(net, net.act(x, "relu"), net.softmax(x, 1))
+    assert bytes_along(flow_of(twice)) == [256, 256, 384]
 
 
 def test_a_wide_branch_is_finished_before_the_next_is_begun():
