@@ -71,7 +71,11 @@ class Row:
 
 
 def linknet3d(side: int) -> ir.Model:
-    """LinkNet3D of the suite with its trained weights, exported at that size, after the passes for the CPU."""
+    """LinkNet3D of the suite with its trained weights, exported at that size.
+
+    Its peak is where 2 x S^3 logits become 2 x S^3 probabilities, the output: tiles of those are joined, and a join
+    that is not in place holds tiles and result, so no plan goes below twice the output.
+    """
     from benchmarks.models.linknet3d import model
     from hwc.graph.model import name_everything
     from hwc.graph.shapes import infer_shapes
@@ -95,10 +99,9 @@ def _export(module: object, shape: tuple[int, ...], *prepare: Callable[[ir.Model
 
 CASES = (
     Case("3-D U-Net 1x128x144x144", lambda: unet3d((1, 128, 144, 144)), (0.43, 0.2, 0.1), is_run=False),
-    Case("3-D U-Net 1x64x80x80", lambda: _filled(unet3d((1, 64, 80, 80), width=16)), (0.43, 0.2, 0.1)),
+    Case("3-D U-Net 1x48x64x64, half as wide", lambda: _filled(unet3d((1, 48, 64, 64), width=16)), (0.43, 0.2, 0.1)),
     Case("MobileNet-v2 3x224x224", lambda: _filled(mobilenet_v2((3, 224, 224))), (0.5, 0.25)),
-    Case("LinkNet3D 1x256x256x256", lambda: linknet3d(256), (0.8, 0.6), is_run=False),
-    Case("LinkNet3D 1x96x96x96", lambda: linknet3d(96), (0.8, 0.6)),
+    Case("LinkNet3D 1x256x256x256", lambda: linknet3d(256), (0.8,), is_run=False),
 )  # fmt: skip
 
 
@@ -190,12 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = tuple(options.only.split(","))
     store = Store(Path(".cache") / "steps")
     rows: list[Row] = []
+    machine = describe_machine("python -m benchmarks.run_tiling")
     for case in CASES:
         if case.name.startswith(names):
             rows += run_case(case, store, is_run=not options.plan_only, runs=options.runs,
                              tell=lambda what: print(what, file=sys.stderr, flush=True))  # fmt: skip
-    machine = describe_machine("python -m benchmarks.run_tiling")
-    write_results(options.out, rows, machine, format_text)
+            write_results(options.out, rows, machine, format_text)  # each case is kept, should a later one fail
     print(format_text(rows, machine))
     return 0
 
