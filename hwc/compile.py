@@ -3,6 +3,7 @@
     target    the named hardware; for `cpu` its unknown facts are filled in by a probe of this machine
     capture   PyTorch or ONNX becomes one canonical graph, checked against the original on real inputs
     optimize  the passes, for this target and precision; judged against the captured graph on the same inputs
+    memory    with a budget: the cheapest rewrites that keep the activations within it; judged the same way
     build     the target's engine, read back; run and judged too where this machine can
     bundle    everything in one folder, with a manifest; for a board also hwc.pyz and what it is to build
 
@@ -18,22 +19,27 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hwc
 from hwc import targets
+from hwc.array_file import load_arrays
 from hwc.artifacts import Bundle, Fact, Target
 from hwc.build import build_engine, build_plain
 from hwc.bundle import SCHEMA, hash_files, staged_folder, write_manifest
-from hwc.capture import MODEL, Captured, capture_model
+from hwc.capture import FEEDS, MODEL, Captured, capture_model
 from hwc.choose_precision import Chosen, GuardOptions, PrecisionRequest, choose_precision, write_quantization
-from hwc.engines.base import Progress, no_progress
+from hwc.engines.base import Progress, no_progress, open_session
 from hwc.equip_bundle import equip_bundle
 from hwc.errors import AccuracyError, UsageError
 from hwc.explain import ledger_beside
+from hwc.fit_memory import fit_memory
 from hwc.frontend.input_shapes import InputShapes
 from hwc.optimize import Normalization, Optimized, OptimizeOptions, check_precision, optimize_model, target_key
 from hwc.place_on_dla import DlaPlacement, read_choice
+from hwc.profile.measure import MeasureOptions, measure
 from hwc.quantize import CalibrationOptions
 from hwc.serialize import from_json, to_json
 from hwc.sessions import staged_file
@@ -65,9 +71,15 @@ class CompileRequest:
     calibration: CalibrationOptions | None = None
     guard: GuardOptions = field(default_factory=GuardOptions)
     dla_objective: str = ""
+    memory_budget: int = 0  # bytes of activations; 0 sets no budget
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        if self.memory_budget and self.calibration is not None:
+            raise UsageError(
+                "a memory budget and INT8 calibration cannot be asked for together", expected="one of the two",
+                do="scales belong to whole tensors, which tiles cut up; compile in fp32 or fp16, or without a budget",
+            )  # fmt: skip
         if self.precision == "int8" and self.calibration is None:
             raise UsageError(
                 "INT8 needs samples to calibrate on", expected="--calibration-data DATA", got="none",
@@ -107,6 +119,12 @@ def compile_model(
     if request.calibration is None:
         optimized, was_kept = _optimize(request, captured, request.precision, how[:2], dla, store, progress)
         reused += ["optimize"] * was_kept
+        if request.memory_budget:
+            optimized, was_kept = fit_memory(
+                optimized, target, request.memory_budget, store=store, progress=progress,
+                seconds_of=partial(_seconds_here, how=how, store=store) if target.family == "cpu" else None,
+            )  # fmt: skip
+            reused += ["memory budget"] * was_kept
         progress("building the engine", 0.5)
         built, was_kept = build_engine(optimized, *how, store=store, progress=progress)
         reused += ["build"] * was_kept
@@ -212,6 +230,16 @@ def _choose(
                 partial.write_text(to_json(error.ledger), encoding="utf-8")
         raise
     return chosen, reused + ["precision"] * was_kept
+
+
+def _seconds_here(optimized: Optimized, *, how: tuple[Any, ...], store: Store) -> float:
+    """Median seconds of one run of that graph's engine on this machine, for weighing graphs against each other."""
+    built, _ = build_engine(optimized, *how, store=store, progress=no_progress)
+    feeds = load_arrays(optimized.folder / FEEDS)
+    options = MeasureOptions(warmup_s=0.2, max_warmup_s=2.0, duration_s=1.0, min_runs=3)
+    with open_session(built.engine, built.folder) as session:
+        profile = measure(session, feeds, options, name=built.engine.backend)
+    return profile.percentile_ms(50) / 1e3
 
 
 def _only_forward(progress: Progress) -> Progress:

@@ -37,6 +37,8 @@ from hwc.cli.command import Command
 @click.option("--dla-objective", type=click.Choice(["latency", "offload", "all"]), help=(
     "With --use-dla-core and --gpu-fallback: the fastest inference, the least work for the GPU (default), or all "
     "layers that may run there, as trtexec does it."))
+@click.option("--memory-budget", default="", metavar="SIZE",
+              help="Most activation memory, as 512MiB: reorder, recompute and tile the graph until it fits.")
 @click.option("--compare-plain", is_flag=True, help="Also build the graph without any pass and report both.")
 @click.option("--calibration-data", default="", metavar="DATA",
               help="Samples for INT8: folder of images, .npz, .npy or file.py:generator; photos@0:300 is a slice.")
@@ -50,7 +52,8 @@ def compile_command(
     model: str, target: str, output: Path, precision: str, wants_fp16: bool, wants_best: bool,
     input_shapes: tuple[str, ...], min_shapes: tuple[str, ...], opt_shapes: tuple[str, ...],
     max_shapes: tuple[str, ...], engine: str, passes: tuple[str, ...], normalize: tuple[str, ...],
-    engine_option: tuple[str, ...], builder_options: dict[str, str], dla_objective: str | None, compare_plain: bool,
+    engine_option: tuple[str, ...], builder_options: dict[str, str], dla_objective: str | None, memory_budget: str,
+    compare_plain: bool,
     calibration_data: str, calibration_recipe: str, calibration_samples: int, calibration_method: str,
     improve: tuple[str, ...], rounding_seconds: float, validation_data: str, validation_recipe: str, metric: str,
     max_drop: float, drop_type: str, threads: int,
@@ -85,6 +88,7 @@ def compile_command(
         ),
         guard=GuardOptions(validation_data, metric, max_drop, drop_type, validation_recipe),
         dla_objective=dla_objective or "",
+        memory_budget=options.parse_bytes(memory_budget, "--memory-budget") if memory_budget else 0,
     )
     with options.open_store(cache_dir, no_cache) as store, options.progress_bar(f"compile for {target}") as progress:
         bundle, reused = compile_model(request, store=store, progress=progress)

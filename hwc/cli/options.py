@@ -155,6 +155,22 @@ def parse_pass_names(texts: tuple[str, ...], flag: str = "--passes") -> tuple[st
     return tuple(name[1:] for name in names)
 
 
+def parse_bytes(text: str, flag: str) -> int:
+    """A size with its unit (B, kB, MB, GB, KiB, MiB, GiB) as bytes, at least 1."""
+    from hwc.errors import UsageError
+
+    units = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+    number = text.rstrip("BkKMGi")
+    unit = text[len(number):]
+    try:
+        size = int(float(number) * units[unit])
+    except (ValueError, KeyError, OverflowError):
+        size = 0
+    if size < 1:
+        raise UsageError(f"{flag} cannot be read", expected="a number and a unit, as 512MiB or 1.5GB", got=text)
+    return size
+
+
 def parse_pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
     """NAME=VALUE flags as a dict."""
     from hwc.errors import UsageError

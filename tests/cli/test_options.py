@@ -82,3 +82,14 @@ def test_no_bar_is_drawn_into_a_log(capsys):
     with options.progress_bar("compile") as progress:
         progress("capturing", 0.5)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("text", "size"), [("512MiB", 512 << 20), ("1.5GB", 1_500_000_000), ("7B", 7), ("2kB", 2000)])
+def test_a_size_has_a_unit(text, size):
+    assert options.parse_bytes(text, "--memory-budget") == size
+
+
+@pytest.mark.parametrize("text", ["512", "MiB", "-1MiB", "0MiB", "1e999GB", "nanMiB", "5 apples"])
+def test_a_size_without_a_unit_or_a_sense_is_refused(text):
+    with pytest.raises(UsageError, match="--memory-budget cannot be read"):
+        options.parse_bytes(text, "--memory-budget")

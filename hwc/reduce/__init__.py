@@ -1,0 +1,1 @@
+"""Graph rewrites that lower the most bytes alive at once: another order, recomputation, spatial tiles."""
