@@ -100,7 +100,7 @@ def lower_peak(
             "no set of rewrites found fits the memory budget",
             expected=f"at most {_mib(budget)} of activations",
             got=f"at least {_mib(lowest)} ({lowest} bytes; {_mib(before)} without rewrites)",
-            do=f"give --memory-budget {-(-lowest // 2**20)}MiB or more, a smaller input, or a narrower precision",
+            do=f"give --memory-budget {lowest}B or more, a smaller input, or a narrower precision",
         )
     return tuple(sorted(fitting, key=lambda lowered: lowered.seconds))
 
@@ -146,4 +146,4 @@ def _describe(plan: TilePlan) -> list[str]:
 
 
 def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
