@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
 
-.PHONY: demo test test-suite test-slow lint bench bench-kernels bench-int8 bench-dla bench-estimate setup clean
+.PHONY: demo test test-suite test-slow lint bench bench-kernels bench-int8 bench-dla bench-estimate bench-memory setup clean
 
 setup: $(READY)
 
@@ -59,6 +59,12 @@ bench-dla: $(READY)
 # The latency estimate against published figures that were left out of its fit.
 bench-estimate: $(READY)
 	$(BIN)/python -m benchmarks.run_estimate
+
+# Placement against minimalloc's instances, and budgets that tile the graph.
+bench-memory: $(READY)
+	$(BIN)/python -m benchmarks.fetch suite
+	$(BIN)/python -m benchmarks.run_memory
+	$(BIN)/python -m benchmarks.run_tiling
 
 # The peers pin other versions of onnx and onnxruntime than hwc, so each has an environment of its own.
 .venv-nncf/.ready: benchmarks/requirements-int8.txt
