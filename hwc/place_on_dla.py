@@ -28,17 +28,16 @@ from hwc.artifacts_dla import DLA_PLAN, DlaPlan, write_dla_plan
 from hwc.build import is_deferred
 from hwc.capture import FEEDS, MODEL
 from hwc.dla.board import open_board
-from hwc.dla.plan import DlaReport, explain_dla
-from hwc.dla.tie_scales import tie_scales, tied_tensors
 from hwc.engines.base import Progress
 from hwc.engines.tensorrt_options import read_options
 from hwc.errors import TargetError, UsageError
-from hwc.inspect_dla import rewrite_for_dla
 from hwc.optimize import EXPECTED, Optimized, read_optimized, target_key, write_optimized
 from hwc.store import Store, installed_versions, key_of, own_source_digest
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from hwc.dla.plan import DlaReport
 
 _FIRST_STRONGLY_TYPED = 11
 _POOL_FACTS = {"dla_sram": "dla.managed_sram_bytes", "dla_local_dram": "dla.local_dram_bytes",
@@ -112,6 +111,8 @@ class DlaPlacement:
         Raises:
             TargetError: no layer, or without a fallback not every layer, may run there.
         """
+        from hwc.dla.tie_scales import tie_scales, tied_tensors
+
         _infer_shapes(model)
         # Legal but for its scales: tied first, so that the plan sees what will be shipped.
         able = [str(node.name) for node in model.graph
@@ -173,6 +174,7 @@ class DlaPlacement:
 
         from hwc.graph.save import save_model
         from hwc.graph.text import digest_model
+        from hwc.inspect_dla import rewrite_for_dla
         from hwc.passes.base import PassContext
         from hwc.passes.pipeline import GROUPING, run_passes
 
@@ -192,6 +194,8 @@ class DlaPlacement:
 
     def _explain(self, model: ir.Model, precision: str, table: QuantTable | None = None) -> DlaReport:
         """The report, once it is certain that it is worth a build."""
+        from hwc.dla.plan import explain_dla
+
         choice = self.choice
         report = explain_dla(
             model, self.target, precision, table=table, objective=choice.objective, core=choice.core
