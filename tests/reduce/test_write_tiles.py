@@ -28,7 +28,7 @@ def check(before, after, tolerance=TOLERANCE):
 
 
 def test_a_chain_of_convolutions_is_equal_to_the_bit():
-    before = chain()
+    before = chain((3, 33, 35))  # of smaller ones one tile is the least: halos outweigh what more would save
     after = tile(before)
     assert sum(node.op_type == "Slice" for node in after.graph) >= 2
     check(before, after, tolerance=0.0)
@@ -50,7 +50,7 @@ def test_a_unet_in_three_dimensions(norm):
 
 
 def test_the_comparison_bites_when_padding_is_wrong():
-    before = chain()
+    before = chain((3, 33, 35))
     after = tile(before)
     conv = next(n for n in after.graph if n.op_type == "Conv" and any(attribute(n, "pads")))
     pads = attribute(conv, "pads")
