@@ -119,7 +119,11 @@ def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
     slow = "import sys, time\nprint('reading', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
     (tmp_path / "slow.py").write_text(slow)
     args = [sys.executable, "-m", "hwc", "compile", "slow.py:model", "-o", "out", "--no-cache"]
-    process = subprocess.Popen(args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Whoever runs the tests in the background of a script has SIGINT ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     with process:
         assert process.stderr.readline() == "reading\n"
         process.send_signal(signal.SIGINT)
