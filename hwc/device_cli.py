@@ -239,7 +239,7 @@ def _run(args: argparse.Namespace) -> int:
     from hwc.array_file import load_inputs
     from hwc.deploy import open_built, prepare, run
     from hwc.engine_store import EngineStore
-    from hwc.sessions import save_outputs
+    from hwc.sessions import describe_outputs, save_outputs
 
     prepared = prepare(args.bundle, _probe(), _choice(args))
     given = load_inputs(args.load_inputs)
@@ -247,14 +247,7 @@ def _run(args: argparse.Namespace) -> int:
         outputs = run(session, given)
     if args.save_outputs is not None:
         save_outputs(args.save_outputs, outputs)
-    rows = [
-        {
-            "name": name, "dtype": str(array.dtype), "shape": list(array.shape),
-            "min": float(array.min()) if array.size else None, "max": float(array.max()) if array.size else None,
-            "mean": float(array.mean()) if array.size else None,
-        }
-        for name, array in outputs.items()
-    ]  # fmt: skip
+    rows = describe_outputs(outputs)
     if args.format == "json":
         _print_json({"inputs": sorted(given) or "seeded noise", "outputs": rows})
         return 0

@@ -12,7 +12,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy as np
 
@@ -106,6 +106,18 @@ def make_feeds(
         )
     check_feeds(inputs, feeds)
     return feeds
+
+
+def describe_outputs(outputs: Mapping[str, np.ndarray]) -> List[Dict[str, Any]]:
+    """Name, dtype, shape, min, max and mean of each output; the figures of an empty one are None."""
+    return [
+        {
+            "name": name, "dtype": str(array.dtype), "shape": list(array.shape),
+            "min": float(array.min()) if array.size else None, "max": float(array.max()) if array.size else None,
+            "mean": float(array.mean()) if array.size else None,
+        }
+        for name, array in outputs.items()
+    ]  # fmt: skip
 
 
 def save_outputs(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

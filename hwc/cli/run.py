@@ -22,27 +22,20 @@ def run(
     bundle: Path, load_inputs: tuple[str, ...], engine: str, output: Path | None, threads: int, output_format: str
 ) -> None:
     """Run a bundle's engine once on the given inputs, or on seeded noise, and print what came out."""
-    from hwc.sessions import make_feeds, open_bundle, save_outputs
+    from hwc.sessions import describe_outputs, make_feeds, open_bundle, save_outputs
 
     with open_bundle(bundle, engine=engine, threads=threads) as session:
         feeds = make_feeds(session.inputs, options.load_inputs(load_inputs))
         outputs = session.run(feeds)
     if output is not None:
         save_outputs(output, outputs)
-    rows = [
-        {
-            "name": name, "dtype": str(array.dtype), "shape": list(array.shape),
-            "min": float(array.min()) if array.size else None, "max": float(array.max()) if array.size else None,
-            "mean": float(array.mean()) if array.size else None,
-        }
-        for name, array in outputs.items()
-    ]  # fmt: skip
+    rows = describe_outputs(outputs)
     if output_format == "json":
         click.echo(json.dumps({"inputs": sorted(feeds), "outputs": rows}, indent=1))
         return
     if not load_inputs:
         click.echo("inputs: seeded noise (give --load-inputs for real ones)")
     for row in rows:
-        shape = "x".join(map(str, row["shape"])) or "scalar"  # type: ignore[arg-type]
+        shape = "x".join(map(str, row["shape"])) or "scalar"
         figures = ", ".join(f"{key} {row[key]:.6g}" for key in ("min", "max", "mean") if row[key] is not None)
         click.echo(f"{row['name']}: {row['dtype']} {shape}{', ' if figures else ''}{figures}")

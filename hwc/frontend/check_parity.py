@@ -366,7 +366,7 @@ def _reference(model: ir.Model, names: Sequence[str]) -> Callable[[Arrays], Arra
     try:
         evaluator = ReferenceEvaluator(ir.to_proto(model))
     except Exception as error:  # NotImplementedError and its own kinds, by operator
-        raise EngineError("no runtime here can run the exported graph", got=str(error)[:300]) from None
+        raise EngineError("no runtime here can run the exported graph", got=str(error)[:300]) from error
     return lambda arrays: _guarded("the reference evaluator", lambda: evaluator.run(None, dict(zip(names, arrays))))
 
 
